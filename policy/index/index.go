@@ -1,0 +1,183 @@
+// Package index finds the rules that could match a request without looking
+// at the others.
+//
+// An [Index] is a tree over numbered rules. Each level compares one value of
+// the request with one field of a rule: an exact level by a label, a path
+// level segment by segment. Where few rules are left the tree ends. What Find
+// returns is a superset of the rules that match on every level, in no
+// particular order; it never misses one. Whoever asks still has to evaluate
+// them.
+//
+// Labels are numbers. Two texts that share a label (a hash, say) cost a
+// superfluous candidate, never a wrong answer.
+//
+// All nodes and edges live in four flat slices, so that a million rules take
+// tens of megabytes and nothing for the garbage collector to walk. An Index
+// is immutable and safe for concurrent use.
+package index
+
+import (
+	"slices"
+)
+
+// Labels of a path level that are no segment. Labels of segments and of exact
+// levels start at First.
+const (
+	End   uint32 = iota // the pattern ends here
+	Rest                // the pattern matches anything from here
+	Param               // any one segment
+	First
+)
+
+// leafSize is how many rules are cheaper to look at than to split further.
+const leafSize = 8
+
+// A Labeler says under which label a rule stands. depth counts the segments of
+// a path level from 0; exact levels are asked for depth 0 alone.
+type Labeler func(level, depth int, rule uint32) uint32
+
+// An Index is a tree of rules.
+type Index struct {
+	path  []bool // by level: whether it is a path level
+	nodes []node
+	rules []uint32 // of the leaves
+	keys  []uint64 // open addressing: parent node and label, plus 1; 0 is free
+	child []uint32
+}
+
+// A node that has rules is a leaf.
+type node struct{ start, n uint32 }
+
+// Build returns an index of rules, which must be in ascending order.
+func Build(path []bool, rules []uint32, label Labeler) *Index {
+	b := &builder{Index: &Index{path: path, nodes: make([]node, 1), rules: make([]uint32, 0, len(rules))}, label: label}
+	b.resize(64)
+	b.split(0, rules, 0, 0)
+	b.Index.rules = slices.Clip(b.Index.rules)
+	b.nodes = slices.Clip(b.nodes)
+	return b.Index
+}
+
+type builder struct {
+	*Index
+	label Labeler
+	edges int
+}
+
+// split distributes rules below a node.
+func (b *builder) split(at uint32, rules []uint32, level, depth int) {
+	if len(rules) <= leafSize || level == len(b.path) {
+		b.nodes[at] = node{uint32(len(b.rules)), uint32(len(rules))} //nolint:gosec // rules are numbered in 32 bits
+		b.rules = append(b.rules, rules...)
+		return
+	}
+	// Sorting label and rule as one number groups the rules and keeps their
+	// order.
+	pairs := make([]uint64, len(rules))
+	for i, r := range rules {
+		pairs[i] = uint64(b.label(level, depth, r))<<32 | uint64(r)
+	}
+	slices.Sort(pairs)
+	group := make([]uint32, len(pairs))
+	for i, p := range pairs {
+		group[i] = uint32(p) //nolint:gosec // the lower half
+	}
+	for start := 0; start < len(pairs); {
+		l := uint32(pairs[start] >> 32) //nolint:gosec // the upper half
+		end := start
+		for end < len(pairs) && uint32(pairs[end]>>32) == l { //nolint:gosec // the upper half
+			end++
+		}
+		to := uint32(len(b.nodes)) //nolint:gosec // fewer nodes than rules times depth
+		b.nodes = append(b.nodes, node{})
+		b.link(at, l, to)
+		if b.path[level] && l != End && l != Rest {
+			b.split(to, group[start:end], level, depth+1)
+		} else {
+			b.split(to, group[start:end], level+1, 0)
+		}
+		start = end
+	}
+}
+
+func edge(parent, label uint32) uint64 { return (uint64(parent)<<32 | uint64(label)) + 1 }
+
+func (x *Index) slot(key uint64) int {
+	mask := uint64(len(x.keys) - 1)
+	h := key * 0x9e3779b97f4a7c15 // Fibonacci hashing; the upper bits are the good ones
+	for i := (h >> 32) & mask; ; i = (i + 1) & mask {
+		if x.keys[i] == 0 || x.keys[i] == key {
+			return int(i) //nolint:gosec // below len(x.keys)
+		}
+	}
+}
+
+func (b *builder) link(parent, label, to uint32) {
+	if 2*(b.edges+1) > len(b.keys) {
+		b.resize(2 * len(b.keys))
+	}
+	i := b.slot(edge(parent, label))
+	b.keys[i], b.child[i] = edge(parent, label), to
+	b.edges++
+}
+
+func (b *builder) resize(n int) {
+	keys, child := b.keys, b.child
+	b.keys, b.child = make([]uint64, n), make([]uint32, n)
+	for i, k := range keys {
+		if k != 0 {
+			j := b.slot(k)
+			b.keys[j], b.child[j] = k, child[i]
+		}
+	}
+}
+
+// follow returns the child under a label; 0, the root, is nobody's child.
+func (x *Index) follow(parent, label uint32) uint32 {
+	i := x.slot(edge(parent, label))
+	if x.keys[i] == 0 {
+		return 0
+	}
+	return x.child[i]
+}
+
+// Find appends to dst the rules that could match. labels holds, by level, the
+// labels of the request: every one that fits for an exact level, the segments
+// in order for a path level.
+func (x *Index) Find(dst []uint32, labels [][]uint32) []uint32 {
+	return x.find(dst, 0, 0, 0, labels)
+}
+
+func (x *Index) find(dst []uint32, at uint32, level, depth int, labels [][]uint32) []uint32 {
+	if n := x.nodes[at]; n.n > 0 {
+		return append(dst, x.rules[n.start:n.start+n.n]...)
+	}
+	if level == len(x.path) {
+		return dst // an empty index
+	}
+	if !x.path[level] {
+		for _, l := range labels[level] {
+			if to := x.follow(at, l); to != 0 {
+				dst = x.find(dst, to, level+1, 0, labels)
+			}
+		}
+		return dst
+	}
+	if to := x.follow(at, Rest); to != 0 {
+		dst = x.find(dst, to, level+1, 0, labels)
+	}
+	segments := labels[level]
+	if depth == len(segments) {
+		if to := x.follow(at, End); to != 0 {
+			dst = x.find(dst, to, level+1, 0, labels)
+		}
+		return dst
+	}
+	if to := x.follow(at, segments[depth]); to != 0 {
+		dst = x.find(dst, to, level, depth+1, labels)
+	}
+	if to := x.follow(at, Param); to != 0 {
+		dst = x.find(dst, to, level, depth+1, labels)
+	}
+	return dst
+}

@@ -1,0 +1,25 @@
+package policy_test
+
+import (
+	"testing"
+	"testing/fstest"
+
+	"github.com/sallyport-authz/sallyport/policy"
+)
+
+// load loads a model and rules, and fails the test if they do not load.
+func load(t testing.TB, model, rules string, opts ...policy.Option) *policy.Snapshot {
+	t.Helper()
+	s, fs := loadAll(model, rules, opts...)
+	if s == nil {
+		t.Fatalf("the policy does not load: %v\nmodel:\n%s\nrules:\n%s", fs, model, rules)
+	}
+	return s
+}
+
+func loadAll(model, rules string, opts ...policy.Option) (*policy.Snapshot, []policy.Finding) {
+	return policy.Load(fstest.MapFS{
+		"model.conf": {Data: []byte(model)},
+		"policy.csv": {Data: []byte(rules)},
+	}, "model.conf", "policy.csv", opts...)
+}

@@ -1,0 +1,243 @@
+// Package policy decides with Casbin: a model and its rules become one
+// immutable [Snapshot] that says which rule allows a request, or which one
+// does not.
+//
+// Decisions and their order are those of stock Casbin v2, which parses the
+// models and supplies the operators, the expression engine and the effects.
+// The loop over the rules is ours, because the stock enforcer compiles
+// patterns on every call, remembers role checks without bound, cannot take
+// roles from a token, and lets pass what it cannot read. Where it fails open
+// we refuse, at load where that is possible: [Load] returns every such
+// [Finding]. A rule that cannot be evaluated on a request does not match if
+// it would allow, and refuses if it would deny.
+//
+// What needs functions registered in code (conditional roles, operators of
+// one's own) is refused at load. JSON in request values is never parsed, and
+// no value from a request is ever read as a pattern or an expression.
+//
+// Start at policy.go for loading, decide.go for the decision, rules.go and
+// modelfile.go for the files, expression.go for matchers, roles.go for g.
+package policy
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"sync"
+
+	"github.com/casbin/casbin/v2/effector"
+	"github.com/casbin/govaluate"
+)
+
+// A Snapshot is a model and its rules, loaded together, checked and compiled.
+// It never changes and is safe for concurrent use; the read path takes no
+// lock.
+type Snapshot struct {
+	revision string
+	file     string // base name of the rules file
+	sections Sections
+	fields   []string // of the request definition
+	pFields  []string
+	effect   string
+	eft      int    // column, or -1
+	deny     uint32 // symbol of "deny", or none
+
+	syms     *symbols
+	patterns *patterns
+	rules    *table
+	graphs   map[string]*graph
+	roles    map[string]uint32 // bare role name to the symbol role:NAME
+	matcher  *expression
+	plan     *plan
+	evals    map[uint32]*expression // by symbol of the rule's text
+
+	loops    bool // the matcher is evaluated for each rule
+	noRules  bool // it reads rules, and there are none
+	ownFirst bool // subjectPriority: see order.go
+
+	effector *effector.DefaultEffector
+	scratch  sync.Pool // of *evaluator
+}
+
+// Sections names the definitions of a model that has several. The zero value
+// of a field means the plain one: r, p, e, m.
+type Sections struct {
+	R, P, E, M string
+}
+
+// An Option tunes Load. No option can switch a check off.
+type Option func(*loader)
+
+// WithSections chooses among the definitions of a model that has several, for
+// example r2, p2, e2, m2. Default r, p, e, m.
+func WithSections(s Sections) Option { return func(l *loader) { l.sections = s } }
+
+type loader struct {
+	sections Sections
+	rules    string // name of the rules file
+	fs       findings
+
+	functions map[string]govaluate.ExpressionFunction
+}
+
+// Load reads a model and its rules from fsys. It returns every finding at
+// once, sorted by file and line, and a nil Snapshot if any of them is an
+// [Error]. A rules name that is empty means no rules.
+func Load(fsys fs.FS, model, rules string, opts ...Option) (*Snapshot, []Finding) {
+	l := &loader{}
+	for _, opt := range opts {
+		opt(l)
+	}
+	for _, d := range []struct {
+		s *string
+		v string
+	}{{&l.sections.R, "r"}, {&l.sections.P, "p"}, {&l.sections.E, "e"}, {&l.sections.M, "m"}} {
+		if *d.s == "" {
+			*d.s = d.v
+		}
+	}
+	l.rules = rules
+	s := l.load(fsys, model)
+	if l.fs.failed() {
+		s = nil
+	}
+	return s, l.fs.sorted()
+}
+
+func (l *loader) load(fsys fs.FS, modelName string) *Snapshot {
+	modelText, err := readFile(fsys, modelName, maxModel)
+	if err != nil {
+		l.fs.add("read", Finding{File: modelName, Severity: Error, Message: err.Error()})
+	}
+	rulesText, rulesName := "", l.rules
+	if rulesName != "" {
+		if rulesText, err = readFile(fsys, rulesName, maxRulesFile); err != nil {
+			l.fs.add("read", Finding{File: rulesName, Severity: Error, Message: err.Error()})
+		}
+	}
+	if l.fs.failed() {
+		return nil
+	}
+	mf := parseModel(modelName, modelText, &l.fs)
+	if mf == nil {
+		return nil
+	}
+	for _, key := range []string{l.sections.R, l.sections.P, l.sections.E, l.sections.M} {
+		if mf.lines[key] == 0 {
+			mf.errorf("sections", 1, "", "", "the model does not define %s", key)
+			return nil
+		}
+	}
+	s := &Snapshot{
+		revision: revision(modelText, rulesText, fmt.Sprint(l.sections)),
+		file:     path.Base(rulesName),
+		sections: l.sections,
+		fields:   mf.fields(l.sections.R),
+		pFields:  mf.fields(l.sections.P),
+		effect:   mf.def(l.sections.E).Value,
+		syms:     newSymbols(),
+		patterns: newPatterns(),
+		graphs:   map[string]*graph{},
+		evals:    map[uint32]*expression{},
+		effector: effector.NewDefaultEffector(),
+	}
+	s.eft = slices.Index(s.pFields, "eft")
+	rd := newReader(rulesName, mf, s.syms, &l.fs)
+	rd.read(rulesText)
+	s.rules = rd.tables[l.sections.P]
+	l.compile(s, mf)
+	if l.fs.failed() {
+		return nil
+	}
+	s.deny = none
+	if id, ok := s.syms.lookup("deny"); ok {
+		s.deny = id
+	}
+	for key, t := range rd.tables {
+		if key[0] == 'g' {
+			s.graphs[key] = newGraph(t)
+		}
+	}
+	l.checkRules(s, rd)
+	l.sort(s, rd)
+	if l.fs.failed() {
+		return nil
+	}
+	s.plan = newPlan(s, l.functions)
+	s.syms.seal()
+	s.roles = map[string]uint32{}
+	for id, v := range s.syms.vals {
+		if name, ok := cut(v.(string), rolePrefix); ok {
+			s.roles[name] = uint32(id) //nolint:gosec // bounded by maxRulesFile
+		}
+	}
+	s.scratch.New = func() any { return newEvaluator(s) }
+	return s
+}
+
+// readFile reads at most limit bytes.
+func readFile(fsys fs.FS, name string, limit int64) (string, error) {
+	f, err := fsys.Open(name)
+	if err != nil {
+		if pe, ok := errors.AsType[*fs.PathError](err); ok {
+			err = pe.Err
+		}
+		return "", fmt.Errorf("cannot be read: %w", err)
+	}
+	defer f.Close() //nolint:errcheck // it was only read
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("cannot be read: %w", err)
+	case int64(len(b)) > limit:
+		return "", fmt.Errorf("has more than %d bytes", limit)
+	}
+	return string(b), nil
+}
+
+// revision is a hash of the contents that decide, each with its length before
+// it so that no two sets are hashed alike.
+func revision(contents ...string) string {
+	h := sha256.New()
+	for _, c := range contents {
+		h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(c))))
+		io.WriteString(h, c) //nolint:errcheck // never fails
+	}
+	return hex.EncodeToString(h.Sum(nil))[:12]
+}
+
+// compile compiles the chosen matcher.
+func (l *loader) compile(s *Snapshot, mf *modelFile) {
+	sc := &scope{rKey: l.sections.R, pKey: l.sections.P, rFields: s.fields, pFields: s.pFields, roles: map[string]int{}, eval: true}
+	functions := map[string]govaluate.ExpressionFunction{"eval": runRule}
+	for op := range operators {
+		functions[op] = s.patterns.function(op)
+	}
+	for key := range mf.lines {
+		if key[0] == 'g' {
+			sc.roles[key] = mf.roleArity(key)
+			functions[key] = roleFunction(key, mf.roleArity(key))
+		}
+	}
+	l.functions = functions
+	line := mf.lines[l.sections.M]
+	text := mf.def(l.sections.M).Value
+	x, errs := sc.compile(text, functions)
+	for _, err := range errs {
+		mf.errorf("matcher", line, "requests fail, or the text is read in another way", "", "%s: %v", l.sections.M, err)
+	}
+	if x == nil {
+		return
+	}
+	s.matcher = x
+	l.patterns(s, x, func(u use, err error) {
+		mf.errorf("pattern", line, "every request that gets there fails", "", "%s: pattern %q of %s: %v", l.sections.M, u.text, u.op, err)
+	})
+	l.compileRules(s, sc, functions)
+}
