@@ -1,0 +1,20 @@
+// Package extauthz speaks Envoy's external authorization protocol
+// (envoy.service.auth.v3): it reads a CheckRequest into an [authz.Request],
+// asks a [Decider], and renders the [authz.Decision] as a CheckResponse that
+// Envoy 1.36 to 1.40 understands in one way.
+//
+// Check never fails. An RPC error, a missing status or an empty message would
+// let Envoy's failure mode, or Envoy itself, say yes; so every path out, a
+// message that cannot be decoded, a decider that panics and too many checks at
+// once among them, is an explicit answer, and only [authz.Decision.Allowed]
+// makes one that allows. What an answer carries is validated here, last,
+// whoever computed it.
+//
+// Limits: request bodies, TLS sessions and metadata contexts are not read.
+// What the protocol does with each field is noted where that field is set.
+//
+// [Read] is where a new attribute enters; the table in reasons.go is where a
+// reason gets its answer; [Render] is where an answer gets a new part;
+// [Server] has the limits, health and drain; [Listen] and [TLSFiles] the
+// transport.
+package extauthz
