@@ -1,0 +1,188 @@
+package gate
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/sallyport-authz/sallyport/authz"
+	"github.com/sallyport-authz/sallyport/authz/config"
+	"github.com/sallyport-authz/sallyport/authz/expr"
+	"github.com/sallyport-authz/sallyport/authz/route"
+	"github.com/sallyport-authz/sallyport/authz/token"
+)
+
+// A generation is one configuration with its policies and checks. It is
+// immutable; a decision uses exactly one.
+type generation struct {
+	cfg      *config.Config
+	pipeline *authz.Pipeline
+	policies map[string]loaded
+	keys     []issuerKeys
+}
+
+// A build turns one configuration into a generation. It goes on after a
+// mistake, so that all are listed at once.
+type build struct {
+	cfg      *config.Config
+	server   *config.Server // as it was at the start
+	problems config.Problems
+	warnings config.Problems
+
+	env      *expr.Env
+	policies map[string]loaded
+	keys     []issuerKeys
+	verifier *token.Verifier
+}
+
+func (b *build) problem(line int, key, format string, args ...any) {
+	b.problems = append(b.problems, b.cfg.Problem(line, key, format, args...))
+}
+
+// parts are what a build takes from outside: what outlives a generation.
+type parts struct {
+	ring     *keyring
+	recorder authz.Recorder
+	options  []authz.Option
+	policies map[string]loaded // of the generation before
+	observe  func(issuer, result string)
+	server   *config.Server // as it was at the start; nil: this is the start
+}
+
+// load reads the configuration and builds its generation, without network.
+// Either there is a generation or there are problems. files is what to watch,
+// in either case.
+func load(path string, p parts) (gen *generation, files []string, warnings, problems config.Problems) {
+	cfg, problems := config.Load(path)
+	if cfg == nil {
+		return nil, []string{path}, nil, problems
+	}
+	b := &build{cfg: cfg, server: cmp.Or(p.server, &cfg.Server), problems: problems}
+	b.loadPolicies(p.policies)
+	b.loadTokens(p)
+
+	var err error
+	if b.env, err = expr.New(b.hidden()...); err != nil {
+		b.problem(0, "", "expressions: %v", err)
+	}
+	var router authz.Router
+	var owned []string
+	if b.env != nil {
+		router, owned = b.routes()
+	}
+	if len(b.problems) == 0 {
+		opts := append(slices.Clone(p.options), authz.WithOwned(owned))
+		pipeline, err := authz.New(router, p.recorder, opts...)
+		if err != nil {
+			b.problem(0, "", "%v", err)
+		}
+		gen = &generation{cfg: cfg, pipeline: pipeline, policies: b.policies, keys: b.keys}
+	}
+	b.problems.Sort()
+	b.warnings.Sort()
+	if len(b.problems) > 0 {
+		gen = nil
+	}
+	return gen, cfg.Files(), b.warnings, b.problems
+}
+
+// hidden returns the names of the headers that carry credentials, which
+// expressions must not see.
+func (b *build) hidden() []string {
+	var names []string
+	for _, c := range b.cfg.Credentials {
+		if c.Header != "" {
+			names = append(names, c.Header)
+		} else {
+			names = append(names, "cookie")
+		}
+	}
+	return names
+}
+
+// routes compiles every route and returns the router, with the names of the
+// headers that the configuration owns.
+func (b *build) routes() (authz.Router, []string) {
+	owned := b.owned()
+	specs := make([]route.Spec, len(b.cfg.Routes))
+	variants := make(preflights)
+	for i := range b.cfg.Routes {
+		rc := &b.cfg.Routes[i]
+		compiled := b.route(rc)
+		specs[i] = route.Spec{
+			Name:             rc.Name,
+			Hosts:            texts(rc.Hosts),
+			Match:            texts(rc.Match),
+			KeepEscapedSlash: rc.Paths.EscapedSlash == config.PathKeep,
+			KeepSemicolon:    rc.Paths.Semicolon == config.PathKeep,
+			Route:            compiled,
+		}
+		if rc.Preflight {
+			variants.add(compiled)
+		}
+	}
+	table, problems := route.New(specs, route.Guard{Owned: owned, Credentials: b.hidden()})
+	for _, p := range problems {
+		rc := &b.cfg.Routes[p.Route]
+		key := rc.Key
+		if p.Key != "" {
+			key += "." + p.Key
+		}
+		b.problem(b.cfg.Line(key), key, "%v", p.Err)
+	}
+	if table == nil {
+		return nil, owned
+	}
+	if len(variants) == 0 {
+		return table, owned
+	}
+	return preflightRouter{table, variants}, owned
+}
+
+// owned returns the request headers that any route sets, sorted, but for
+// authorization and cookie: a client may send those.
+func (b *build) owned() []string {
+	var names []string
+	for i := range b.cfg.Routes {
+		for _, e := range b.cfg.Routes[i].OnAllow.RequestHeaders.Set {
+			if e.Name != "authorization" && e.Name != "cookie" {
+				names = append(names, e.Name)
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+func texts(ts []config.Text) []string {
+	out := make([]string, len(ts))
+	for i, t := range ts {
+		out[i] = t.Value
+	}
+	return out
+}
+
+// compile compiles one expression, and reports where it stands if it cannot.
+func (b *build) compile(t config.Text, use expr.Use, want expr.Type) *expr.Program {
+	p, err := b.env.Compile(t.Value, use, want)
+	if err != nil {
+		b.problem(t.Line, t.Key, "%v", err)
+		return nil
+	}
+	return p
+}
+
+func (b *build) compileAll(entries []config.Entry, want expr.Type) []named {
+	var out []named
+	for _, e := range entries {
+		if p := b.compile(e.Expr, expr.Answer, want); p != nil {
+			out = append(out, named{e.Name, p})
+		}
+	}
+	return out
+}
+
+// String says what a configuration comes to.
+func (g *generation) String() string {
+	return fmt.Sprintf("%d issuers, %d policies, %d routes", len(g.cfg.Issuers), len(g.policies), len(g.cfg.Routes))
+}

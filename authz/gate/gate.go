@@ -1,0 +1,193 @@
+// Package gate turns a configuration file into the running server.
+//
+// A [Gate] holds one generation at a time: a configuration with its policies
+// and checks, built whole or not at all, and swapped atomically. Each decision
+// uses exactly one. A change on disk that does not load is refused whole; the
+// last good generation goes on deciding. Keys of issuers and snapshots of
+// policies that did not change are carried over.
+//
+// This is the only place where parts meet: route.go gives a route its duties,
+// tokens.go its issuers, policies.go its policy, serve.go its listeners.
+package gate
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/sallyport-authz/sallyport/authz"
+	"github.com/sallyport-authz/sallyport/authz/config"
+	"github.com/sallyport-authz/sallyport/authz/telemetry"
+)
+
+// A Gate decides by the current generation. It is safe for concurrent use.
+type Gate struct {
+	path  string
+	log   *slog.Logger
+	tel   *telemetry.Telemetry
+	parts parts
+
+	first   *config.Config // what was read at the start
+	current atomic.Pointer[generation]
+	ready   atomic.Bool
+}
+
+// Decide decides by one generation.
+func (g *Gate) Decide(ctx context.Context, r *authz.Request) authz.Decision {
+	gen := g.current.Load()
+	if gen == nil {
+		return authz.Refusal(authz.Refuse(authz.NotReady, "", nil))
+	}
+	return gen.pipeline.Decide(ctx, r)
+}
+
+// Ready reports whether the policies are loaded and every required issuer has
+// had keys. Once true it stays true: a later outage does not revert it.
+func (g *Gate) Ready() bool {
+	if g.ready.Load() {
+		return true
+	}
+	gen := g.current.Load()
+	if gen == nil {
+		return false
+	}
+	for _, k := range gen.keys {
+		if k.required && !k.set.Ready() {
+			return false
+		}
+	}
+	g.ready.Store(true)
+	return true
+}
+
+// awaitReady calls then once the gate is ready, unless ctx ends first.
+func (g *Gate) awaitReady(ctx context.Context, then func()) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !g.Ready() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+	then()
+}
+
+// take makes gen the current generation.
+func (g *Gate) take(gen *generation) {
+	g.parts.policies = gen.policies
+	if g.first == nil {
+		g.first, g.parts.server = gen.cfg, &gen.cfg.Server
+	}
+	g.current.Store(gen)
+	g.parts.ring.keep(gen.keys)
+}
+
+// watch reloads when files change, at once when now is told, until ctx ends.
+func (g *Gate) watch(ctx context.Context, files []string, now <-chan os.Signal) {
+	w := newWatcher(g.log)
+	defer w.close()
+	seen := digest(files)
+	for ctx.Err() == nil {
+		w.follow(files)
+		// What changed while nobody watched is found without waiting.
+		if digest(files) == seen {
+			w.wait(ctx, now)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		latest := digest(files)
+		if latest == seen {
+			continue
+		}
+		next := g.reload()
+		// A set of files that was replaced while it was read is read again.
+		if digest(files) == latest {
+			seen = digest(next)
+		}
+		files = next
+	}
+}
+
+// reload builds the next generation and takes it if it loads. It returns the
+// files to watch.
+func (g *Gate) reload() []string {
+	gen, files, warnings, problems := load(g.path, g.parts)
+	for _, w := range warnings {
+		g.log.Warn("policy warning", "problem", w.String())
+	}
+	if gen == nil {
+		for _, p := range problems {
+			g.log.Error("reload refused, the last good generation stays", "problem", p.String())
+		}
+		g.tel.Reloaded("rejected")
+		return files
+	}
+	g.take(gen)
+	g.tel.Reloaded("ok")
+	g.log.Info("reloaded", "configuration", gen.String(), "revisions", gen.revisions())
+	for _, section := range restart(g.first, gen.cfg) {
+		g.log.Warn("a change takes effect after a restart only", "section", section)
+	}
+	return files
+}
+
+// ages tells the metrics how old keys and policies are.
+func (g *Gate) ages() telemetry.Ages {
+	return telemetry.Ages{
+		Keys: func(yield func(string, time.Duration)) {
+			if gen := g.current.Load(); gen != nil {
+				for _, k := range gen.keys {
+					if age, ok := k.set.Age(); ok {
+						yield(k.name, age)
+					}
+				}
+			}
+		},
+		Policy: func(yield func(string, time.Duration)) {
+			if gen := g.current.Load(); gen != nil {
+				for name, p := range gen.policies {
+					yield(name, time.Since(p.at))
+				}
+			}
+		},
+	}
+}
+
+// revisions returns the revision of each policy.
+func (g *generation) revisions() map[string]string {
+	m := make(map[string]string, len(g.policies))
+	for name, p := range g.policies {
+		m[name] = p.snapshot.Revision()
+	}
+	return m
+}
+
+// A Report is what Check found out.
+type Report struct {
+	Warnings config.Problems
+	summary  string
+}
+
+// String says what the configuration comes to.
+func (r Report) String() string { return r.summary }
+
+// Check loads all that Serve would load, without network. Its error is of
+// type [config.Problems].
+func Check(path string) (Report, error) {
+	g := &Gate{path: path, log: slog.New(slog.DiscardHandler), parts: parts{ring: newKeyring(nil)}}
+	server, _, warnings, problems := g.open()
+	if server == nil {
+		return Report{Warnings: warnings}, problems
+	}
+	return Report{Warnings: warnings, summary: g.current.Load().String()}, nil
+}
+
+// discard records nothing: no decision is made during a check.
+type discard struct{}
+
+func (discard) Record(context.Context, *authz.Request, *authz.Decision) error { return nil }
