@@ -9,7 +9,6 @@ import (
 	"github.com/sallyport-authz/sallyport/authz/config"
 	"github.com/sallyport-authz/sallyport/authz/expr"
 	"github.com/sallyport-authz/sallyport/authz/route"
-	"github.com/sallyport-authz/sallyport/authz/token"
 )
 
 // A generation is one configuration with its policies and checks. It is
@@ -19,6 +18,7 @@ type generation struct {
 	pipeline *authz.Pipeline
 	policies map[string]loaded
 	keys     []issuerKeys
+	tokens   *tokens
 }
 
 // A build turns one configuration into a generation. It goes on after a
@@ -32,7 +32,7 @@ type build struct {
 	env      *expr.Env
 	policies map[string]loaded
 	keys     []issuerKeys
-	verifier *token.Verifier
+	tokens   *tokens // nil: no issuers
 }
 
 func (b *build) problem(line int, key, format string, args ...any) {
@@ -45,6 +45,7 @@ type parts struct {
 	recorder authz.Recorder
 	options  []authz.Option
 	policies map[string]loaded // of the generation before
+	tokens   *tokens           // likewise
 	observe  func(issuer, result string)
 	server   *config.Server // as it was at the start; nil: this is the start
 }
@@ -76,7 +77,7 @@ func load(path string, p parts) (gen *generation, files []string, warnings, prob
 		if err != nil {
 			b.problem(0, "", "%v", err)
 		}
-		gen = &generation{cfg: cfg, pipeline: pipeline, policies: b.policies, keys: b.keys}
+		gen = &generation{cfg: cfg, pipeline: pipeline, policies: b.policies, keys: b.keys, tokens: b.tokens}
 	}
 	b.problems.Sort()
 	b.warnings.Sort()

@@ -14,6 +14,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -78,9 +79,12 @@ func (g *Gate) awaitReady(ctx context.Context, then func()) {
 
 // take makes gen the current generation.
 func (g *Gate) take(gen *generation) {
-	g.parts.policies = gen.policies
+	g.parts.policies, g.parts.tokens = gen.policies, gen.tokens
 	if g.first == nil {
 		g.first, g.parts.server = gen.cfg, &gen.cfg.Server
+	}
+	if gen.tokens != nil {
+		gen.tokens.live.Store(gen.tokens.list)
 	}
 	g.current.Store(gen)
 	g.parts.ring.keep(gen.keys)
@@ -104,10 +108,12 @@ func (g *Gate) watch(ctx context.Context, files []string, now <-chan os.Signal) 
 		if latest == seen {
 			continue
 		}
+		// What changes while it is read differs from latest, and is read
+		// again; so is a configuration that names other files than before.
 		next := g.reload()
-		// A set of files that was replaced while it was read is read again.
-		if digest(files) == latest {
-			seen = digest(next)
+		seen = latest
+		if !slices.Equal(next, files) {
+			seen = [len(seen)]byte{}
 		}
 		files = next
 	}
@@ -179,7 +185,7 @@ func (r Report) String() string { return r.summary }
 // Check loads all that Serve would load, without network. Its error is of
 // type [config.Problems].
 func Check(path string) (Report, error) {
-	g := &Gate{path: path, log: slog.New(slog.DiscardHandler), parts: parts{ring: newKeyring(nil)}}
+	g := &Gate{path: path, log: slog.New(slog.DiscardHandler), parts: parts{ring: newOfflineKeyring()}}
 	server, _, warnings, problems := g.open()
 	if server == nil {
 		return Report{Warnings: warnings}, problems

@@ -188,7 +188,7 @@ func (s *server) get(path string) (int, string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	body, _ := io.ReadAll(resp.Body)
 	return resp.StatusCode, string(body)
 }
@@ -409,4 +409,13 @@ routes:
 	if first, second := again(), again(); first != second {
 		t.Errorf("problems differ from one run to the next:\n%s\n\n%s", first, second)
 	}
+}
+
+func problems(t *testing.T, path string) string {
+	t.Helper()
+	_, err := gate.Check(path)
+	if err == nil {
+		t.Fatal("no problems")
+	}
+	return err.Error()
 }

@@ -18,9 +18,8 @@ type issuerKeys struct {
 
 // A keyring holds the key sets of all issuers. They outlive generations: an
 // issuer that did not change keeps its keys, and their age, over a reload.
-// The zero context means that nothing is ever fetched.
 type keyring struct {
-	ctx  context.Context
+	ctx  context.Context // how long sets run; nil: they never do
 	wait sync.WaitGroup
 	opts func(issuer string) []keys.Option
 
@@ -33,10 +32,15 @@ type runningSet struct {
 	stop context.CancelFunc // nil: not started yet
 }
 
-// newKeyring returns a keyring whose sets run until ctx ends; nil: they never do.
+// newKeyring returns a keyring whose sets run until ctx ends.
 func newKeyring(ctx context.Context) *keyring {
-	return &keyring{ctx: ctx, running: make(map[string]*runningSet)}
+	k := newOfflineKeyring()
+	k.ctx = ctx
+	return k
 }
+
+// newOfflineKeyring returns a keyring that never fetches anything.
+func newOfflineKeyring() *keyring { return &keyring{running: make(map[string]*runningSet)} }
 
 // get returns the set for a configuration, an old one where there is one.
 func (k *keyring) get(name string, cfg keys.Config) (id string, set *keys.Set, err error) {

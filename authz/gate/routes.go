@@ -19,8 +19,8 @@ func (b *build) route(rc *config.Route) *authz.Route {
 		Obligations: b.obligations(rc),
 		AsError:     rc.OnError == config.OnErrorEnvoy || rc.OnError == "" && b.server.OnError == config.OnErrorEnvoy,
 	}
-	if rc.Token != config.TokenNone && b.verifier != nil {
-		r.Authenticator = b.verifier.Route(token.RouteOptions{
+	if rc.Token != config.TokenNone && b.tokens != nil {
+		r.Authenticator = b.tokens.verifier.Route(token.RouteOptions{
 			Optional:  rc.Token == config.TokenOptional,
 			Issuers:   rc.Issuers,
 			Audiences: rc.Audiences,

@@ -1,6 +1,8 @@
 package gate
 
 import (
+	"fmt"
+
 	"github.com/sallyport-authz/sallyport/authz/config"
 	"github.com/sallyport-authz/sallyport/authz/token"
 	"github.com/sallyport-authz/sallyport/authz/token/keys"
@@ -54,28 +56,49 @@ func (b *build) loadTokens(p parts) {
 	if len(issuers) == 0 {
 		return
 	}
-	var creds []token.Credential
-	for _, c := range b.cfg.Credentials {
-		creds = append(creds, token.Credential{Header: c.Header, Scheme: c.Scheme, Cookie: c.Cookie})
-	}
-	opts := []token.Option{token.WithCache(b.cfg.Cache.Tokens, b.cfg.Cache.Bytes, b.cfg.Cache.TTL)}
-	if p.observe != nil {
-		opts = append(opts, token.WithObserver(p.observe))
-	}
+	list := &revocation.List{}
 	if f := b.cfg.Revocations.File; f.Path != "" {
-		list, problems := revocation.Load(f.Path, names)
+		var problems []revocation.Problem
+		list, problems = revocation.Load(f.Path, names)
 		for _, p := range problems {
 			b.problems = append(b.problems, config.Problem{File: f.Path, Line: p.Line, Message: p.Message})
 		}
-		opts = append(opts, token.WithRevocations(list))
 	}
 	if len(b.problems) > 0 {
 		return // what is wrong with an issuer is listed already
 	}
-	verifier, err := token.New(issuers, creds, opts...)
-	if err != nil {
+	id := fmt.Sprintf("%+v %+v %+v %+v", b.keys, b.cfg.Issuers, b.cfg.Credentials, b.cfg.Cache)
+	if p.tokens != nil && p.tokens.id == id {
+		b.tokens = &tokens{id: id, verifier: p.tokens.verifier, live: p.tokens.live, list: list}
+		return
+	}
+	var creds []token.Credential
+	for _, c := range b.cfg.Credentials {
+		creds = append(creds, token.Credential{Header: c.Header, Scheme: c.Scheme, Cookie: c.Cookie})
+	}
+	t := &tokens{id: id, live: new(revocation.Live), list: list}
+	t.live.Store(list)
+	opts := []token.Option{
+		token.WithCache(b.cfg.Cache.Tokens, b.cfg.Cache.Bytes, b.cfg.Cache.TTL),
+		token.WithRevocations(t.live),
+	}
+	if p.observe != nil {
+		opts = append(opts, token.WithObserver(p.observe))
+	}
+	var err error
+	if t.verifier, err = token.New(issuers, creds, opts...); err != nil {
 		b.problem(b.cfg.Line("issuers"), "issuers", "%v", err)
 		return
 	}
-	b.verifier = verifier
+	b.tokens = t
+}
+
+// tokens are the verifier of a generation, what it was made from, and what is
+// revoked. A generation whose issuers, credentials and cache are those of the
+// one before keeps its verifier, and with it the tokens that were verified.
+type tokens struct {
+	id       string
+	verifier *token.Verifier
+	live     *revocation.Live
+	list     *revocation.List // goes live with its generation
 }

@@ -73,7 +73,7 @@ func randomTarget(rnd *rand.Rand) string {
 }
 
 func TestAgainstServeMux(t *testing.T) {
-	rnd := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a test that fails must fail again
+	rnd := rand.New(rand.NewPCG(1, 2)) // a test that fails must fail again
 	var conflicts, matches, misses int
 	for range 2000 {
 		mux := http.NewServeMux()
@@ -134,7 +134,7 @@ func TestAgainstServeMux(t *testing.T) {
 // The tree may only leave out what cannot conflict, and what is wider the one
 // way is narrower the other.
 func TestCompare(t *testing.T) {
-	rnd := rand.New(rand.NewPCG(5, 6)) //nolint:gosec // a test that fails must fail again
+	rnd := rand.New(rand.NewPCG(5, 6)) // a test that fails must fail again
 	mirror := map[relation]relation{same: same, overlap: overlap, disjoint: disjoint, wider: narrower, narrower: wider}
 	seen := make(map[relation]int)
 	for range 5000 {
@@ -164,7 +164,7 @@ func TestCompare(t *testing.T) {
 
 // The order in which routes stand says nothing.
 func TestOrderDoesNotMatter(t *testing.T) {
-	rnd := rand.New(rand.NewPCG(3, 4)) //nolint:gosec // a test that fails must fail again
+	rnd := rand.New(rand.NewPCG(3, 4)) // a test that fails must fail again
 	hosts := []string{"", "*", "a.test", "*.test", "a.*", "*-b.test", "b.test *.b.test"}
 	for range 300 {
 		var specs []Spec

@@ -88,7 +88,7 @@ func TestServeTakenPort(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
+	defer func() { _ = ln.Close() }()
 	addr := ln.Addr().String()
 	status, stdout, stderr := execute(t.Context(), "serve", "-c", write(t, strings.ReplaceAll(good, "GRPC", addr)))
 	if status != exitRuntime || stdout != "" || !strings.Contains(stderr, addr) || !strings.Contains(stderr, "address already in use") {
