@@ -364,6 +364,39 @@ func TestReloadFollowsConfigMaps(t *testing.T) {
 	}
 }
 
+// A checked-out revision is replaced by swapping a link to its folder; neither
+// the files nor their folder see an event.
+func TestReloadFollowsLinkedFolders(t *testing.T) {
+	s := newServer(t, newIssuer(t))
+	revision := func(n, text string) {
+		dir := filepath.Join(s.dir, "revisions", n)
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "policy.csv"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(dir, filepath.Join(s.dir, "next")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(filepath.Join(s.dir, "next"), filepath.Join(s.dir, "current")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	revision("a", rules)
+	s.write("sallyport.yaml", strings.NewReplacer("ISSUER", s.issuer.URL(), "rules: policy.csv", "rules: current/policy.csv").Replace(config))
+	s.start()
+	s.awaitReady()
+	bob := s.token("bob", "clerk")
+	post := func() string { got, _ := s.ask("POST", "/orders", bob); return got }
+	start := time.Now()
+	revision("b", rules+"p, role:clerk, /orders, POST\n")
+	s.eventually("swap decides", func() bool { return post() == "allowed" })
+	if d := time.Since(start); d > 2*time.Second {
+		t.Errorf("took %v, the contract says 2 s", d)
+	}
+}
+
 // Everything that is wrong is listed at once, where it stands.
 func TestCheckListsEverything(t *testing.T) {
 	dir := t.TempDir()

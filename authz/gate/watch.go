@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -22,17 +23,22 @@ const (
 	poll = 10 * time.Second
 )
 
+// maxLinks bounds how many symbolic links are followed to one file; Linux
+// gives up at 40.
+const maxLinks = 40
+
 // A watcher says when files may have changed. It watches folders, not files:
 // a watch on a file dies when the file is replaced, as editors and ConfigMaps
 // do. A spurious wake-up costs one comparison of contents.
 type watcher struct {
-	fs  *fsnotify.Watcher // nil where the system has no watches left
-	log *slog.Logger
-	dir map[string]bool
+	fs    *fsnotify.Watcher // nil where the system has no watches left
+	log   *slog.Logger
+	dirs  map[string]bool
+	names map[string]bool // what counts in these folders: files, and links on the way to them
 }
 
 func newWatcher(log *slog.Logger) *watcher {
-	w := &watcher{log: log, dir: map[string]bool{}}
+	w := &watcher{log: log, dirs: map[string]bool{}}
 	var err error
 	if w.fs, err = fsnotify.NewWatcher(); err != nil {
 		log.Warn("files are polled, not watched", "error", err, "interval", poll)
@@ -41,32 +47,58 @@ func newWatcher(log *slog.Logger) *watcher {
 	return w
 }
 
-// follow watches the folders of files, of what they link to, and no others.
+// follow watches files, what they link to, the links on the way there, and
+// nothing else.
 func (w *watcher) follow(files []string) {
 	if w.fs == nil {
 		return
 	}
-	want := map[string]bool{}
+	dirs := map[string]bool{}
+	w.names = map[string]bool{}
 	for _, f := range files {
-		want[filepath.Dir(f)] = true
-		if real, err := filepath.EvalSymlinks(f); err == nil {
-			want[filepath.Dir(real)] = true
+		if abs, err := filepath.Abs(f); err == nil {
+			w.trace(abs, dirs, maxLinks)
 		}
 	}
-	for dir := range want {
+	for dir := range dirs {
 		// Add again even when known: a folder that was replaced has lost
 		// its watch.
 		if err := w.fs.Add(dir); err != nil {
-			w.log.Warn("folder is polled, not watched", "folder", dir, "error", err, "interval", poll)
-			delete(want, dir)
+			if !w.dirs[dir] {
+				w.log.Warn("folder is polled, not watched", "folder", dir, "error", err, "interval", poll)
+			}
+			delete(dirs, dir)
 		}
 	}
-	for dir := range w.dir {
-		if !want[dir] {
+	for dir := range w.dirs {
+		if !dirs[dir] {
 			_ = w.fs.Remove(dir) // it may be gone already
 		}
 	}
-	w.dir = want
+	w.dirs = dirs
+}
+
+// trace adds a file and, for each part of its path that is a symbolic link,
+// the link and what it leads to: a ConfigMap or a checked-out revision is
+// replaced by swapping a link to a folder.
+func (w *watcher) trace(path string, dirs map[string]bool, links int) {
+	if w.names[path] {
+		return
+	}
+	w.names[path] = true
+	dirs[filepath.Dir(path)] = true
+	for part := path; part != filepath.Dir(part); part = filepath.Dir(part) {
+		to, err := os.Readlink(part)
+		if err != nil || links == 0 {
+			continue
+		}
+		if !filepath.IsAbs(to) {
+			to = filepath.Join(filepath.Dir(part), to)
+		}
+		w.names[part] = true
+		dirs[filepath.Dir(part)] = true
+		w.trace(filepath.Join(to, strings.TrimPrefix(path, part)), dirs, links-1)
+	}
 }
 
 // wait blocks until files may have changed and are quiet again, the poll is
@@ -92,7 +124,7 @@ func (w *watcher) wait(ctx context.Context, now <-chan os.Signal) {
 			w.log.Warn("a file notification was lost", "error", err)
 			return
 		case e := <-events:
-			if e.Op == fsnotify.Chmod {
+			if e.Op == fsnotify.Chmod || !w.names[filepath.Clean(e.Name)] {
 				continue
 			}
 			if latest.IsZero() {
