@@ -46,7 +46,7 @@ func Load(path string) (*Config, Problems) {
 }
 
 func read(path string) ([]byte, error) {
-	f, err := os.Open(path) //nolint:gosec // the operator names the file
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}

@@ -47,10 +47,10 @@ func newCache(entries int, bytes int64, ttl time.Duration) *cache {
 	if ttl <= 0 {
 		ttl = defaultTTL
 	}
-	c := &cache{ttl: ttl, least: uint32(min(max(bytes/int64(entries), 1), 1<<31))} //nolint:gosec // bounded just here
+	c := &cache{ttl: ttl, least: uint32(min(max(bytes/int64(entries), 1), 1<<31))} // bounded just here
 	_, _ = rand.Read(c.salt[:])                                                    // never fails
 	c.entries = otter.Must(&otter.Options[cacheKey, *verified]{
-		MaximumWeight: uint64(bytes), //nolint:gosec // positive
+		MaximumWeight: uint64(bytes),
 		Weigher:       func(_ cacheKey, t *verified) uint32 { return max(t.weight, c.least) },
 	})
 	return c

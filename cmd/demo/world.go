@@ -66,10 +66,10 @@ func upstream(issuer *authztest.Issuer) http.Handler {
 		w.Header().Set("Cache-Control", "no-store")
 		if !ok {
 			w.WriteHeader(http.StatusNotFound)
-			fmt.Fprintf(w, "nobody of that name lives here: ask for ?user=%s\n", strings.Join(names(), ", ?user="))
+			_, _ = fmt.Fprintf(w, "nobody of that name lives here: ask for ?user=%s\n", strings.Join(names(), ", ?user="))
 			return
 		}
-		fmt.Fprint(w, issuer.Mint(map[string]any{"sub": user, "roles": roles}))
+		_, _ = fmt.Fprint(w, issuer.Mint(map[string]any{"sub": user, "roles": roles}))
 	})
 	return mux
 }

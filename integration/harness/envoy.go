@@ -83,7 +83,7 @@ func (e *Envoy) await(ctx context.Context, adminFile string) error {
 
 // look asks the admin interface once.
 func (e *Envoy) look(ctx context.Context, adminFile string) bool {
-	addr, err := os.ReadFile(adminFile) //nolint:gosec // a file of our own
+	addr, err := os.ReadFile(adminFile)
 	if err != nil || len(addr) == 0 {
 		return false
 	}

@@ -30,6 +30,9 @@ const MaxSize = 16 << 10
 // is what OpenID Connect Core section 2 allows a sub.
 const MaxName = 255
 
+// headerDepth is what a jwk header with a list of objects needs.
+const headerDepth = 4
+
 // A Token is a parsed and unverified token. Treat it as immutable.
 type Token struct {
 	Raw       string // the whole token
@@ -100,7 +103,9 @@ func isBase64URL(c byte) bool {
 // change what is inside; not jwk, jku, x5c and x5u, which bring the attacker's
 // own key; and not claims replicated from the payload (RFC 7519 section 5.3).
 func parseHeader(raw []byte) (Header, error) {
-	members, err := ParseObject(raw, 1)
+	// Members that are not allowed may be nested a little, so that the refusal
+	// can say that they are not allowed.
+	members, err := ParseObject(raw, headerDepth)
 	if err != nil {
 		return Header{}, err
 	}
