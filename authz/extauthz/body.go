@@ -23,7 +23,7 @@ func problem(d *authz.Decision, v verdict) string {
 		Status   int          `json:"status"`
 		Reason   authz.Reason `json:"reason"`
 		Decision string       `json:"decision"`
-	}{http.StatusText(v.status), v.status, d.Reason(), d.ID()})
+	}{http.StatusText(int(v.status)), int(v.status), d.Reason(), d.ID()})
 	if err != nil {
 		return "" // strings and a number always marshal
 	}
@@ -32,7 +32,7 @@ func problem(d *authz.Decision, v verdict) string {
 
 // page is a refusal for people.
 func page(d *authz.Decision, v verdict) string {
-	title := html.EscapeString(http.StatusText(v.status))
+	title := html.EscapeString(http.StatusText(int(v.status)))
 	var b strings.Builder
 	b.WriteString(`<!doctype html><html lang="en"><head><meta charset="utf-8"><title>` + title + `</title></head><body><h1>` + title + `</h1><p>`)
 	b.WriteString(html.EscapeString(strings.ToUpper(v.text[:1]) + v.text[1:]))

@@ -1,15 +1,14 @@
 package extauthz
 
 import (
-	"net/http"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/genproto/googleapis/rpc/status"
-	"google.golang.org/grpc/codes"
 
 	"github.com/sallyport-authz/sallyport/authz"
 )
@@ -24,7 +23,7 @@ const retryAfter = "1"
 
 // A refusal is a denial before it becomes a message.
 type refusal struct {
-	status  int
+	status  typev3.StatusCode
 	headers []authz.Header
 	body    string
 }
@@ -36,7 +35,7 @@ func deny(r *authz.Request, d *authz.Decision) *authv3.CheckResponse {
 	a := d.Answer()
 	refused := refuse(r, d, v)
 	denied := &authv3.DeniedHttpResponse{
-		Status: &typev3.HttpStatus{Code: typev3.StatusCode(refused.status)},
+		Status: &typev3.HttpStatus{Code: refused.status},
 		Body:   refused.body,
 	}
 	sortHeaders(refused.headers)
@@ -70,7 +69,7 @@ func refuse(r *authz.Request, d *authz.Decision, v verdict) refusal {
 	if html && a.Redirect != "" && redirects(d.Reason()) && validLocation(a.Redirect) {
 		own = without(own, "location", "content-type")
 		return refusal{
-			status:  http.StatusFound,
+			status:  typev3.StatusCode_Found,
 			headers: withDefault(append(own, authz.Header{Name: "location", Value: a.Redirect}), "cache-control", "no-store"),
 		}
 	}
@@ -106,13 +105,13 @@ func common(headers []authz.Header, d *authz.Decision, v verdict) []authz.Header
 	if !validValue(challenge) {
 		challenge = ""
 	}
-	if challenge == "" && v.code == codes.Unauthenticated {
+	if challenge == "" && v.code == code.Code_UNAUTHENTICATED {
 		challenge = "Bearer" // RFC 9110 section 15.5.2: a 401 carries a challenge
 	}
 	if challenge != "" {
 		headers = append(headers, authz.Header{Name: "www-authenticate", Value: challenge})
 	}
-	if v.status == http.StatusServiceUnavailable {
+	if v.status == typev3.StatusCode_ServiceUnavailable {
 		headers = withDefault(headers, "retry-after", retryAfter)
 	}
 	return withDefault(headers, "cache-control", "no-store")

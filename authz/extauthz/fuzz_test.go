@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -34,12 +35,9 @@ func FuzzCheckRequest(f *testing.F) {
 		}
 	}
 	body := "sorry"
-	f.Fuzz(func(t *testing.T, b []byte, hops uint8, permit bool) {
-		m := new(authv3.CheckRequest)
-		if proto.Unmarshal(b, m) != nil {
-			return // the codec's test covers what does not decode
-		}
-		w := &world{
+	worlds := map[bool]*world{}
+	for _, permit := range []bool{false, true} {
+		worlds[permit] = &world{
 			challenge: "Bearer",
 			allow: authz.Answer{
 				Set: []authz.Header{hdr("x-user", "ada")}, Append: []authz.Header{hdr("via", "x")}, Remove: []string{"cookie"},
@@ -47,24 +45,34 @@ func FuzzCheckRequest(f *testing.F) {
 			},
 			denied: authz.Answer{Body: &body, Redirect: "/login"},
 		}
-		if !permit {
-			w.deny = authz.Refuse(authz.NoCredential, "", nil)
-		}
-		p := w.pipeline(t)
-		var allowed bool
+	}
+	worlds[false].deny = authz.Refuse(authz.NoCredential, "", nil)
+	pipelines := map[bool]*authz.Pipeline{false: worlds[false].pipeline(f), true: worlds[true].pipeline(f)}
+	var permit, allowed bool // of the one check at a time
+	servers := map[uint8]*extauthz.Server{}
+	for hops := range uint8(3) {
 		s, err := extauthz.NewServer(decider(func(ctx context.Context, r *authz.Request) authz.Decision {
-			d := p.Decide(ctx, r)
+			worlds[permit].records = nil
+			d := pipelines[permit].Decide(ctx, r)
 			allowed = d.Allowed()
 			return d
-		}), extauthz.WithTrustedHops(int(hops)))
+		}), extauthz.WithTrustedHops(int(hops)), extauthz.WithDeadline(time.Minute))
+		if err != nil {
+			f.Fatal(err)
+		}
+		servers[hops] = s
+	}
+	f.Fuzz(func(t *testing.T, b []byte, hops uint8, permitted bool) {
+		m := new(authv3.CheckRequest)
+		if proto.Unmarshal(b, m) != nil {
+			return // TestUndecodableMessages covers what does not decode
+		}
+		permit = permitted
+		resp, err := servers[hops%3].Check(t.Context(), m)
 		if err != nil {
 			t.Fatal(err)
 		}
-		resp, err := s.Check(t.Context(), m)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if allowed && !permit {
+		if allowed && !permitted {
 			t.Fatal("allowed what the policy does not permit")
 		}
 		if reasonOf(resp) == authz.Internal {

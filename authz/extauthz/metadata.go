@@ -59,7 +59,7 @@ func text(s string) *structpb.Value {
 	return structpb.NewStringValue(strings.ToValidUTF8(s, "\uFFFD"))
 }
 
-// toValue converts a JSON-like value. It adds what the value costs to cost,
+// toValue converts a JSON value, as [authz.Subject] holds them in Claims. It adds what the value costs to cost,
 // and gives up at the bounds, so that a large claim is not walked to its end.
 func toValue(v any, depth int, cost *int) (*structpb.Value, bool) {
 	*cost += 8 // its own frame
@@ -76,19 +76,18 @@ func toValue(v any, depth int, cost *int) (*structpb.Value, bool) {
 		return structpb.NewStringValue(v), len(v) <= maxMetadata && utf8.ValidString(v)
 	case float64:
 		return structpb.NewNumberValue(v), !math.IsNaN(v) && !math.IsInf(v, 0)
-	case int:
-		return integer(int64(v)), true
 	case int64:
 		return integer(v), true
-	case uint64:
-		if v > math.MaxInt64 {
-			return structpb.NewStringValue(strconv.FormatUint(v, 10)), true
-		}
-		return integer(int64(v)), true
-	case []string:
-		return list(v, depth, cost)
 	case []any:
-		return list(v, depth, cost)
+		values := make([]*structpb.Value, 0, min(len(v), 64))
+		for _, item := range v {
+			value, ok := toValue(item, depth-1, cost)
+			if !ok {
+				return nil, false
+			}
+			values = append(values, value)
+		}
+		return structpb.NewListValue(&structpb.ListValue{Values: values}), true
 	case map[string]any:
 		fields := make(map[string]*structpb.Value, min(len(v), 64))
 		for name, member := range v {
@@ -102,18 +101,6 @@ func toValue(v any, depth int, cost *int) (*structpb.Value, bool) {
 		return structpb.NewStructValue(&structpb.Struct{Fields: fields}), true
 	}
 	return nil, false
-}
-
-func list[T any](items []T, depth int, cost *int) (*structpb.Value, bool) {
-	values := make([]*structpb.Value, 0, min(len(items), 64))
-	for _, item := range items {
-		value, ok := toValue(item, depth-1, cost)
-		if !ok {
-			return nil, false
-		}
-		values = append(values, value)
-	}
-	return structpb.NewListValue(&structpb.ListValue{Values: values}), true
 }
 
 // integer keeps numbers beyond 2^53 exact, as text: protobuf's only number is

@@ -55,7 +55,7 @@ func (s *Server) build() error {
 		// be told that we are overloaded rather than wait.
 		grpc.MaxConcurrentStreams(uint32(min(max(minStreams, 2*s.maxInFlight), math.MaxInt32))),
 		grpc.ConnectionTimeout(handshake),
-		grpc.NumStreamWorkers(uint32(runtime.GOMAXPROCS(0))),
+		grpc.NumStreamWorkers(uint32(runtime.GOMAXPROCS(0))), //nolint:gosec // G115: a count of processors
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingMin, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			MaxConnectionAge: maxAge, MaxConnectionAgeGrace: maxAgeGrace,

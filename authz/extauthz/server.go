@@ -108,8 +108,8 @@ func (s *Server) answer(ctx context.Context, read func() *authz.Request) (resp *
 	if !admitted {
 		return s.refuse(ctx, r, authz.Refuse(authz.Overloaded, authz.InFlight, fmt.Errorf("more than %d checks in flight", s.maxInFlight)), s.overloadAsError)
 	}
-	// The decider honours the deadline; an answer that is late is rendered
-	// all the same, for it is a refusal.
+	// The decider honours the deadline, and refuses what comes after it: its
+	// answer is rendered in any case, whether or not ctx has ended by then.
 	limited, cancel := context.WithTimeout(ctx, s.deadline)
 	defer cancel()
 	d := s.decider.Decide(limited, r)

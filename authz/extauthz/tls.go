@@ -119,7 +119,7 @@ func (r *reloader) read() (contents [3][]byte, err error) {
 }
 
 func readPEM(name string) ([]byte, error) {
-	f, err := os.Open(name) //nolint:gosec // the operator names the file
+	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}

@@ -180,7 +180,7 @@ func TestTLS(t *testing.T) {
 	if err := ask(t, addr, old); err == nil {
 		t.Error("TLS 1.1 got an answer")
 	}
-	conn, err := tls.Dial("tcp", addr, &tls.Config{RootCAs: ca.pool(), MinVersion: tls.VersionTLS12, NextProtos: []string{"h2"}}) //nolint:noctx // loopback, and the test ends it
+	conn, err := tls.Dial("tcp", addr, &tls.Config{RootCAs: ca.pool(), MinVersion: tls.VersionTLS12, NextProtos: []string{"h2"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -282,6 +282,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 }
 
 func TestTLSReload(t *testing.T) {
+	t.Parallel() // it waits for the second between two looks at the files
 	first, second := newAuthority(t, "first"), newAuthority(t, "second")
 	dir := t.TempDir()
 	log := new(lines)
@@ -322,6 +323,7 @@ func TestTLSReload(t *testing.T) {
 // A client certificate that the new authority did not sign is refused as soon
 // as the authority changes.
 func TestClientCAReload(t *testing.T) {
+	t.Parallel() // it waits for the second between two looks at the files
 	ca, next := newAuthority(t, "ca"), newAuthority(t, "next")
 	dir := t.TempDir()
 	files := ca.serverFiles(t, dir)
