@@ -1,9 +1,12 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
+	"math"
 	"net"
 	"slices"
+	"strings"
 
 	"github.com/casbin/casbin/v2/constant"
 )
@@ -80,6 +83,22 @@ func (ev *evaluator) find() (err error) {
 	return err
 }
 
+// count returns how many candidates there are.
+func (ev *evaluator) count() int {
+	if ev.all {
+		return ev.s.rules.len()
+	}
+	return len(ev.found)
+}
+
+// candidate returns the nth candidate.
+func (ev *evaluator) candidate(n int) int {
+	if ev.all {
+		return n
+	}
+	return int(ev.found[n])
+}
+
 // state is what the request alone says about a branch.
 type state struct {
 	err    error // it fails for every rule that gets there
@@ -88,14 +107,15 @@ type state struct {
 	unsure bool  // rules that deny may fail in it
 }
 
+func (st *state) fail(err error) {
+	if st.err == nil {
+		st.err = err
+	}
+	st.unsure = true
+}
+
 // probe reads the values of a request that a branch compares.
 func (ev *evaluator) probe(i int, b *branch) (st state) {
-	fail := func(err error) {
-		if st.err == nil {
-			st.err = err
-		}
-		st.unsure = true
-	}
 	for _, o := range b.loose {
 		if v, err := ev.value(o); err != nil || !isText(v) {
 			st.unsure = true
@@ -107,7 +127,7 @@ func (ev *evaluator) probe(i int, b *branch) (st state) {
 		v, err := ev.value(a.value)
 		if err != nil {
 			pr.failed = true
-			fail(err)
+			st.fail(err)
 			continue
 		}
 		text, ok := v.(string)
@@ -123,25 +143,32 @@ func (ev *evaluator) probe(i int, b *branch) (st state) {
 			}
 		case !ok:
 			pr.failed = true
-			fail(fmt.Errorf("%s is no string", ev.s.describe(a.value)))
+			st.fail(fmt.Errorf("%s is no string", ev.s.describe(a.value)))
 		case a.kind == atomRole:
 			if err := ev.probeRole(a, pr); err != nil {
-				fail(err)
+				st.fail(err)
 			}
 		case a.op == "ipMatch" && net.ParseIP(text) == nil:
 			pr.failed = true
-			fail(fmt.Errorf("%s, %q, is no IP address", ev.s.describe(a.value), firstWords(text)))
+			st.fail(fmt.Errorf("%s, %q, is no IP address", ev.s.describe(a.value), firstWords(text)))
 		}
 	}
 	for _, c := range b.conds {
+		if ok, known := ev.compare(c.term); known {
+			if !ok {
+				st.no = true
+				st.noDeny = st.noDeny || c.safe
+			}
+			continue
+		}
 		ev.row = nil
 		v, err := ev.run(c.run)
 		ok, isBool := v.(bool)
 		switch {
 		case err != nil:
-			fail(err)
+			st.fail(err)
 		case !isBool:
-			fail(errNotBool)
+			st.fail(errNotBool)
 		case !ok:
 			st.no = true
 			st.noDeny = st.noDeny || c.safe
@@ -256,11 +283,59 @@ func (ev *evaluator) holds(a *atom, pr *probe, cell uint32) bool {
 	case atomEqual:
 		return pr.id == cell || len(a.consts) > 0 && slices.Contains(a.consts, ev.s.syms.text(cell))
 	case atomRole:
-		if a.graph.patterns() {
-			return true
-		}
-		return pr.roles.has(cell)
+		return pr.roles.has(cell) || a.graph.patterns() && pr.roles.reaches(ev.s.syms, ev.s.syms.text(cell))
 	}
 	ok, err := ev.s.patterns.match(a.op, pr.text, ev.s.syms.text(cell))
 	return ok || err != nil
+}
+
+// compare evaluates a comparison of two texts or numbers of the request, which
+// is common enough in ABAC to do without the engine and its allocations. It
+// leaves everything else to it.
+func (ev *evaluator) compare(t *term) (ok, known bool) {
+	if t.kind != termCompare || t.name == "in" {
+		return false, false
+	}
+	var v [2]any
+	for i, side := range t.args {
+		switch side.kind {
+		case termConst:
+			v[i] = side.value
+		case termRequest:
+			var err error
+			if v[i], err = ev.value(operand{slices.Index(ev.s.fields, side.name), side.path}); err != nil {
+				return false, false
+			}
+		default:
+			return false, false
+		}
+	}
+	switch l := v[0].(type) {
+	case string:
+		r, same := v[1].(string)
+		return same && holdsOrder(t.name, strings.Compare(l, r)), same
+	case float64:
+		r, same := v[1].(float64)
+		if math.IsNaN(l) || math.IsNaN(r) { // NaN has no order
+			return false, false
+		}
+		return same && holdsOrder(t.name, cmp.Compare(l, r)), same
+	}
+	return false, false
+}
+
+func holdsOrder(op string, c int) bool {
+	switch op {
+	case "==":
+		return c == 0
+	case "!=":
+		return c != 0
+	case "<":
+		return c < 0
+	case "<=":
+		return c <= 0
+	case ">":
+		return c > 0
+	}
+	return c >= 0
 }

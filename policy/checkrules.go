@@ -24,18 +24,10 @@ func (l *loader) patterns(s *Snapshot, x *expression, fail func(use, error)) {
 // compileRules compiles, once for each distinct text, the expressions that
 // eval() runs, and prepares the patterns that stand in rules.
 func (l *loader) compileRules(s *Snapshot, sc *scope, functions map[string]govaluate.ExpressionFunction) {
-	column := func(field string) int {
-		for i, f := range s.pFields {
-			if f == field {
-				return i
-			}
-		}
-		return -1
-	}
 	var evals []int
 	s.matcher.tree.walk(func(t *term) {
 		if t.kind == termCall && t.name == "eval" {
-			evals = append(evals, column(t.args[0].name))
+			evals = append(evals, s.column(t.args[0].name))
 		}
 	})
 	inner := *sc
@@ -46,14 +38,17 @@ func (l *loader) compileRules(s *Snapshot, sc *scope, functions map[string]goval
 	}
 	done := map[key]error{}
 	prepare := func(u use, row []uint32, line int) {
-		k := key{u.op, row[column(u.field)]}
+		k := key{u.op, row[s.column(u.field)]}
+		if native(u.op, s.syms.text(k.text)) {
+			return // most of a million patterns: not worth remembering
+		}
 		err, ok := done[k]
 		if !ok {
 			err = s.patterns.prepare(u.op, s.syms.text(k.text))
 			done[k] = err
 		}
 		if err != nil {
-			l.ruleErrorf("pattern", line, "the pattern fails every request that reaches the rule", "", "%q is no pattern for %s: %s", s.syms.text(k.text), u.op, strings.TrimPrefix(firstLine(err), "error parsing regexp: "))
+			l.ruleErrorf("pattern", line, "the pattern fails every request that reaches the rule", "quote what is meant literally, or use another operator", "%q is no pattern for %s: %s", s.syms.text(k.text), u.op, strings.TrimPrefix(firstLine(err), "error parsing regexp: "))
 		}
 	}
 	for i := range s.rules.len() {

@@ -83,9 +83,10 @@ func (ev *evaluator) decide() verdict {
 	}
 	m := merger{effector: ev.s.effector, effect: ev.s.effect}
 	unevaluable := ev.find()
-	for i := range ev.candidates() {
+	for n := range ev.count() {
+		i := ev.candidate(n)
 		eft := ev.s.effectOf(i)
-		if m.useless(eft) {
+		if m.useless(eft) || !ev.screen(i) {
 			continue
 		}
 		ok, err := ev.match(i)

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"iter"
 	"slices"
 
 	"github.com/casbin/govaluate"
@@ -98,26 +97,6 @@ func cut(name, prefix string) (string, bool) {
 	return "", false
 }
 
-// candidates yields, in order, the rules that find proposed and that screen
-// does not leave out.
-func (ev *evaluator) candidates() iter.Seq[int] {
-	return func(yield func(int) bool) {
-		if ev.all {
-			for i := range ev.s.rules.len() {
-				if ev.screen(i) && !yield(i) {
-					return
-				}
-			}
-			return
-		}
-		for _, i := range ev.found {
-			if ev.screen(int(i)) && !yield(int(i)) {
-				return
-			}
-		}
-	}
-}
-
 // match evaluates the matcher for rule i.
 func (ev *evaluator) match(i int) (bool, error) {
 	ev.row = ev.s.rules.row(i)
@@ -185,6 +164,9 @@ func (ev *evaluator) hasRole(g *graph, name, role, domain string) bool {
 	if name == role {
 		return true
 	}
+	if g.patterns() && ev.closure(g, name, domain).reaches(ev.s.syms, role) {
+		return true
+	}
 	if id, ok := ev.s.syms.lookup(role); ok {
 		return ev.closure(g, name, domain).has(id)
 	}
@@ -232,15 +214,10 @@ func known(closures []closure, g *graph, name, domain string) *closure {
 
 func (ev *evaluator) fill(c *closure, g *graph, name, domain string) *closure {
 	c.graph, c.name, c.domain = g, name, domain
-	c.fill(ev.s.syms, func(add func(uint32)) {
-		if !ev.tokenRoles(g, name, domain) {
-			return
-		}
-		for _, r := range ev.q.Roles {
-			if id, ok := ev.s.roles[r]; ok {
-				add(id)
-			}
-		}
-	})
+	var extra []string
+	if ev.tokenRoles(g, name, domain) {
+		extra = ev.q.Roles
+	}
+	c.fill(ev.s.syms, extra, ev.s.roles)
 	return c
 }

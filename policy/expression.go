@@ -14,8 +14,9 @@ import (
 type scope struct {
 	rKey, pKey       string // "r" and "p", or "r2" and so on
 	rFields, pFields []string
-	roles            map[string]int // role function to its number of arguments
-	eval             bool           // eval() may be called: in matchers, not in the rules it evaluates
+	roles            map[string]int    // role function to its number of arguments
+	roleOps          map[string]string // role function to the operator by which its names match
+	eval             bool              // eval() may be called: in matchers, not in the rules it evaluates
 }
 
 // An expression is a matcher, or the text of a rule that eval() runs,
@@ -38,7 +39,12 @@ type use struct {
 
 // compile parses text, checks that every name means something, and links the
 // functions. It returns every problem it finds.
-func (sc *scope) compile(text string, functions map[string]govaluate.ExpressionFunction) (*expression, []error) {
+func (sc *scope) compile(text string, functions map[string]govaluate.ExpressionFunction) (x *expression, errs []error) {
+	defer func() {
+		if v := recover(); v != nil { // the planner indexes past the end of some texts
+			x, errs = nil, []error{fmt.Errorf("the expression cannot be parsed: %v", v)}
+		}
+	}()
 	names := make(map[string]govaluate.ExpressionFunction)
 	for name := range functions {
 		names[name] = func(...any) (any, error) { return name, nil }
@@ -50,7 +56,7 @@ func (sc *scope) compile(text string, functions map[string]govaluate.ExpressionF
 	if err != nil {
 		return nil, []error{sc.explain(err, names)}
 	}
-	x := &expression{text: text, tokens: parsed.Tokens(), reads: map[string]bool{}}
+	x = &expression{text: text, tokens: parsed.Tokens(), reads: map[string]bool{}}
 	if err := checkTokens(x.tokens); err != nil {
 		return nil, []error{err}
 	}
@@ -81,8 +87,21 @@ func (sc *scope) explain(err error, names map[string]govaluate.ExpressionFunctio
 	if msg == "Invalid token: '='" {
 		return errors.New("= is no operator (write == to compare)")
 	}
+	if pair, ok := strings.CutPrefix(msg, "Cannot transition token types from "); ok {
+		// The engine prints its tokens, functions as addresses among them.
+		from, _, _ := strings.Cut(pair, " ")
+		_, to, _ := strings.Cut(pair, " to ")
+		to, _, _ = strings.Cut(to, " ")
+		if from == "CLAUSE_CLOSE" {
+			return errors.New("an operator is missing after )")
+		}
+		return fmt.Errorf("an operator or a value is missing: %s stands directly before %s", strings.ToLower(from), strings.ToLower(to))
+	}
 	return errors.New(strings.ToLower(msg[:min(1, len(msg))]) + msg[min(1, len(msg)):])
 }
+
+// maxNesting bounds parentheses: analysis takes time that is quadratic in it.
+const maxNesting = 64
 
 // checkTokens refuses what the parser takes and then evaluates in a way that
 // nobody wrote down: it stops reading at (a) b, and it fails on (a &&).
@@ -102,7 +121,9 @@ func checkTokens(ts []govaluate.ExpressionToken) error {
 			if prev.Kind == govaluate.ACCESSOR {
 				return fmt.Errorf("%s(...) calls a member of a value, which is not supported", strings.Join(prev.Value.([]string), "."))
 			}
-			depth++
+			if depth++; depth > maxNesting {
+				return fmt.Errorf("parentheses are nested more than %d deep", maxNesting)
+			}
 			lists = append(lists[:depth], prev.Kind == govaluate.FUNCTION || prev.Kind == govaluate.COMPARATOR && prev.Value == "in")
 		case govaluate.CLAUSE_CLOSE:
 			if depth == 0 {
@@ -200,10 +221,18 @@ func (sc *scope) call(t *term, x *expression) error {
 		}
 		return nil
 	}
-	if !op.pattern || t.name == "keyMatch" || t.name == "keyGet" {
-		if isOp && t.args[1].kind != termPolicy && t.args[1].kind != termConst {
-			return fmt.Errorf("the second argument of %s is the pattern: a policy field or a constant, not a value from the request", t.name)
+	if op := sc.roleOps[t.name]; op != "" {
+		switch p := t.args[1]; {
+		case p.kind == termPolicy:
+			x.uses = append(x.uses, use{op: op, field: p.name})
+		case p.kind == termConst && isText(p.value):
+			x.uses = append(x.uses, use{op: op, text: p.value.(string)})
+		default:
+			return fmt.Errorf("the second argument of %s is a pattern of %s: a policy field or a constant, not a value from the request", t.name, op)
 		}
+		return nil
+	}
+	if isRole {
 		return nil
 	}
 	switch p := t.args[1]; {

@@ -57,18 +57,30 @@ func parseModel(name, text string, fs *findings) *modelFile {
 	if fs.failed() {
 		return nil
 	}
-	m, err := model.NewModelFromString(text)
+	m, err := casbinModel(text)
 	if err != nil {
 		mf.errorf("model", 1, "", "", "%s", firstLine(err))
 		return nil
 	}
 	mf.casbin = m
-	mf.compare()
+	if mf.compare(); fs.failed() {
+		return nil
+	}
 	mf.checkDefinitions()
 	if fs.failed() {
 		return nil
 	}
 	return mf
+}
+
+// casbinModel survives a parser that panics.
+func casbinModel(text string) (m model.Model, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("the model cannot be parsed: %v", v)
+		}
+	}()
+	return model.NewModelFromString(text)
 }
 
 func (mf *modelFile) errorf(kind string, line int, stock, fix, format string, args ...any) {

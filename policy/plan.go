@@ -38,6 +38,7 @@ type branch struct {
 
 // A cond reads the request alone, and is evaluated once.
 type cond struct {
+	term *term
 	run  *expression
 	safe bool
 }
@@ -118,7 +119,7 @@ func newBranch(s *Snapshot, t *term, functions map[string]govaluate.ExpressionFu
 			b.atoms = append(b.atoms, a)
 		case !c.readsPolicy():
 			if run, err := link(c.tokens, functions); err == nil {
-				b.conds = append(b.conds, cond{&expression{run: run}, firm})
+				b.conds = append(b.conds, cond{c, &expression{run: run}, firm})
 			}
 		default:
 			firm = firm && s.firm(c, &b)

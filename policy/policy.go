@@ -83,6 +83,7 @@ type loader struct {
 	rules    string // name of the rules file
 	fs       findings
 
+	matching  map[string]Matching
 	functions map[string]govaluate.ExpressionFunction
 }
 
@@ -134,8 +135,9 @@ func (l *loader) load(fsys fs.FS, modelName string) *Snapshot {
 			return nil
 		}
 	}
+	l.checkMatching(mf)
 	s := &Snapshot{
-		revision: revision(modelText, rulesText, fmt.Sprint(l.sections)),
+		revision: revision(modelText, rulesText, fmt.Sprint(l.sections, l.matching)),
 		file:     path.Base(rulesName),
 		sections: l.sections,
 		fields:   mf.fields(l.sections.R),
@@ -162,6 +164,7 @@ func (l *loader) load(fsys fs.FS, modelName string) *Snapshot {
 	for key, t := range rd.tables {
 		if key[0] == 'g' {
 			s.graphs[key] = newGraph(t)
+			s.graphs[key].match(s, l, t)
 		}
 	}
 	l.checkRules(s, rd)
@@ -170,6 +173,7 @@ func (l *loader) load(fsys fs.FS, modelName string) *Snapshot {
 		return nil
 	}
 	s.plan = newPlan(s, l.functions)
+	l.lint(s, rd)
 	s.syms.seal()
 	s.roles = map[string]uint32{}
 	for id, v := range s.syms.vals {
@@ -214,7 +218,7 @@ func revision(contents ...string) string {
 
 // compile compiles the chosen matcher.
 func (l *loader) compile(s *Snapshot, mf *modelFile) {
-	sc := &scope{rKey: l.sections.R, pKey: l.sections.P, rFields: s.fields, pFields: s.pFields, roles: map[string]int{}, eval: true}
+	sc := &scope{rKey: l.sections.R, pKey: l.sections.P, rFields: s.fields, pFields: s.pFields, roles: map[string]int{}, roleOps: map[string]string{}, eval: true}
 	functions := map[string]govaluate.ExpressionFunction{"eval": runRule}
 	for op := range operators {
 		functions[op] = s.patterns.function(op)
@@ -222,6 +226,9 @@ func (l *loader) compile(s *Snapshot, mf *modelFile) {
 	for key := range mf.lines {
 		if key[0] == 'g' {
 			sc.roles[key] = mf.roleArity(key)
+			if op := l.matching[key].Role; op != "" {
+				sc.roleOps[key] = op
+			}
 			functions[key] = roleFunction(key, mf.roleArity(key))
 		}
 	}

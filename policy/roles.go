@@ -24,6 +24,11 @@ type graph struct {
 	names   []uint32          // node to name
 	first   []uint32          // node to its first link; one more than nodes
 	links   []uint32          // nodes
+
+	matching  Matching
+	ops       *patterns
+	anyDomain []uint32            // domains that are patterns
+	members   map[uint32][]uint32 // domain to its names, where names are patterns
 }
 
 // none is the domain of links without one. No symbol has this number.
@@ -69,7 +74,7 @@ func newGraph(t *table) *graph {
 }
 
 // patterns reports whether names in g are patterns for other names.
-func (g *graph) patterns() bool { return false }
+func (g *graph) patterns() bool { return g.matching.Role != "" }
 
 // A closure is the set of names that one name of one request reaches: the
 // roles it has. It is scratch space, filled by fill and reused.
@@ -80,41 +85,82 @@ type closure struct {
 	ids    []uint32 // symbols, in the order of their distance; name itself first where it is one
 	level  []uint8
 	set    set
+	in     []uint32 // domains whose links count
+	direct []uint32 // ends of links, where names are patterns
 	filled bool
 }
 
 // fill walks the links from name. extra are names that are one link away for
-// this request only.
-func (c *closure) fill(syms *symbols, extra func(add func(uint32))) {
+// this request only, and ids their symbols.
+func (c *closure) fill(syms *symbols, extra []string, ids map[string]uint32) {
 	c.ids, c.level, c.filled = c.ids[:0], c.level[:0], true
 	c.set.reset()
-	add := func(id uint32, level uint8) {
-		if c.set.add(id) {
-			c.ids, c.level = append(c.ids, id), append(c.level, level)
-		}
-	}
 	if id, ok := syms.lookup(c.name); ok {
-		add(id, 0)
+		c.add(id, 0)
 	}
-	domain, known := none, true
-	if c.graph.domains {
-		domain, known = syms.lookup(c.domain)
+	c.findDomains(syms)
+	if c.graph.patterns() {
+		c.fillPatterns(syms, extra, ids)
+		return
 	}
-	walked := 0
-	walk := func(until uint8) {
-		for ; walked < len(c.ids) && c.level[walked] < until; walked++ {
-			n, ok := c.graph.nodes[nodeKey(domain, c.ids[walked])]
-			if !ok || !known {
-				continue
-			}
-			for _, to := range c.graph.links[c.graph.first[n]:c.graph.first[n+1]] {
-				add(c.graph.names[to], c.level[walked]+1)
+	walked := c.walk(0, 1) // so that the names of level 1 follow each other
+	for _, r := range extra {
+		if id, ok := ids[r]; ok {
+			c.add(id, 1)
+		}
+	}
+	c.walk(walked, maxDepth)
+}
+
+// findDomains lists the domains whose links count: the one asked for, and
+// those that it matches.
+func (c *closure) findDomains(syms *symbols) {
+	c.in, c.direct = c.in[:0], c.direct[:0]
+	if !c.graph.domains {
+		c.in = append(c.in, none)
+		return
+	}
+	own, known := syms.lookup(c.domain)
+	if known {
+		c.in = append(c.in, own)
+	}
+	for _, d := range c.graph.anyDomain {
+		if (!known || d != own) && c.graph.matches(c.graph.matching.Domain, c.domain, syms.text(d)) {
+			c.in = append(c.in, d)
+		}
+	}
+}
+
+func (c *closure) add(id uint32, level uint8) {
+	if c.set.add(id) {
+		c.ids, c.level = append(c.ids, id), append(c.level, level)
+	}
+}
+
+// walk follows the links of what lies from index i on, below a level, and
+// returns the index where it stopped.
+func (c *closure) walk(i int, below uint8) int {
+	for ; i < len(c.ids) && c.level[i] < below; i++ {
+		for _, d := range c.in {
+			if n, ok := c.graph.nodes[nodeKey(d, c.ids[i])]; ok {
+				for _, to := range c.graph.links[c.graph.first[n]:c.graph.first[n+1]] {
+					c.add(c.graph.names[to], c.level[i]+1)
+				}
 			}
 		}
 	}
-	walk(1) // so that the names of level 1 follow each other
-	extra(func(id uint32) { add(id, 1) })
-	walk(maxDepth)
+	return i
+}
+
+// eachLink calls f for the end of each link of a name.
+func (c *closure) eachLink(id uint32, f func(to uint32)) {
+	for _, d := range c.in {
+		if n, ok := c.graph.nodes[nodeKey(d, id)]; ok {
+			for _, to := range c.graph.links[c.graph.first[n]:c.graph.first[n+1]] {
+				f(c.graph.names[to])
+			}
+		}
+	}
 }
 
 // has reports whether the closure holds a symbol.

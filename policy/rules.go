@@ -205,7 +205,7 @@ func (rd *reader) rule(n int, quoted bool) {
 		if key[0] == 'g' && len(values) > t.width {
 			stock = "the extra columns are dropped: a grant for one domain becomes a grant everywhere"
 		}
-		rd.report("columns", Error, n, stock, "", "%s takes %d columns, this rule has %d", key, t.width, len(values))
+		rd.report("columns", Error, n, stock, rd.columns(key), "%s takes %d columns, this rule has %d", key, t.width, len(values))
 		return
 	}
 	deny, ok := rd.effect(key, values, n)
@@ -224,6 +224,17 @@ func (rd *reader) rule(n int, quoted bool) {
 	if first := t.add(rd.row, n, rd.syms.seed); first != 0 {
 		rd.report("duplicate", Warning, n, "the rule is skipped", "delete the line", "the rule stands in line %d already", first)
 	}
+}
+
+// columns names the columns of a rule type.
+func (rd *reader) columns(key string) string {
+	if key[0] == 'p' {
+		return "write " + key + ", " + strings.Join(rd.model.fields(key), ", ")
+	}
+	if rd.tables[key].width == 2 {
+		return "write " + key + ", NAME, ROLE"
+	}
+	return "write " + key + ", NAME, ROLE, DOMAIN"
 }
 
 // effect reads the eft column.

@@ -1,0 +1,225 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/casbin/govaluate"
+)
+
+// lint warns about what is legal, does something, and is hardly what was
+// meant. None of it refuses the snapshot.
+func (l *loader) lint(s *Snapshot, rd *reader) {
+	l.lintMatcher(s, rd.model)
+	l.lintPatterns(s)
+	l.lintLinks(s, rd)
+	l.lintNames(s, rd)
+	if linear, why := s.plan.cost(s); linear && s.rules.len() > 0 {
+		rd.model.warnf("cost", rd.model.lines[s.sections.M], "every request walks every rule", "join conditions with && and put one such comparison among them",
+			"the cost of a decision grows with the number of rules: %s", why)
+	}
+}
+
+func (l *loader) ruleWarnf(kind string, line int, stock, fix, format string, args ...any) {
+	l.fs.add(kind, Finding{File: l.rules, Line: line, Severity: Warning, Stock: stock, Fix: fix, Message: fmt.Sprintf(format, args...)})
+}
+
+func (l *loader) lintMatcher(s *Snapshot, mf *modelFile) {
+	line := mf.lines[s.sections.M]
+	for _, t := range s.matcher.tokens {
+		if t.Kind == govaluate.TIME {
+			mf.warnf("date", line, "the text is compared as a number, and never equals a string", "compare with a policy field instead", "%s: a string in the matcher looks like a date and becomes a number", s.sections.M)
+		}
+	}
+	if mixed(s.matcher.tokens) {
+		mf.warnf("precedence", line, "a && b || c grants what c alone grants", "write parentheses", "%s mixes && and || without parentheses", s.sections.M)
+	}
+	if alternatives := flatten(s.matcher.tree, termOr); s.loops && len(alternatives) > 1 {
+		for _, alt := range alternatives {
+			if !alt.readsPolicy() {
+				mf.warnf("bypass", line, "where that alternative holds, every rule matches", "make it a rule, if rules should decide", "%s: an alternative of || reads no field of %s", s.sections.M, s.sections.P)
+			}
+		}
+	}
+}
+
+// mixed reports whether && and || stand beside each other at any depth.
+func mixed(ts []govaluate.ExpressionToken) bool {
+	type ops struct{ and, or bool }
+	stack := []ops{{}}
+	for _, t := range ts {
+		top := &stack[len(stack)-1]
+		switch {
+		case t.Kind == govaluate.CLAUSE:
+			stack = append(stack, ops{})
+		case t.Kind == govaluate.CLAUSE_CLOSE:
+			stack = stack[:len(stack)-1]
+		case t.Kind == govaluate.LOGICALOP && t.Value == "&&":
+			top.and = true
+		case t.Kind == govaluate.LOGICALOP:
+			top.or = true
+		}
+		if top.and && top.or {
+			return true
+		}
+	}
+	return false
+}
+
+// lintPatterns looks at each distinct pattern of the rules once.
+func (l *loader) lintPatterns(s *Snapshot) {
+	for _, u := range s.matcher.uses {
+		if u.field == "" {
+			continue
+		}
+		seen, column := make([]bool, len(s.syms.vals)), s.column(u.field)
+		for i := range s.rules.len() {
+			id := s.rules.cell(i, column)
+			if seen[id] {
+				continue
+			}
+			seen[id] = true
+			if stock, fix := patternTrap(u.op, s.syms.text(id)); stock != "" {
+				l.ruleWarnf("trap:"+u.op, int(s.rules.lines[i]), stock, fix, "pattern %q of %s: %s", firstWords(s.syms.text(id)), u.op, stock)
+			}
+		}
+	}
+}
+
+// patternTrap says what a pattern does that its author may not expect.
+func patternTrap(op, p string) (stock, fix string) {
+	switch op {
+	case "keyMatch":
+		if i := strings.IndexByte(p, '*'); i >= 0 && i < len(p)-1 {
+			return "everything after the first * is ignored", "use keyMatch2 or globMatch"
+		}
+		return "", ""
+	case "keyMatch2", "keyMatch3", "keyMatch4", "keyMatch5":
+		switch {
+		case strings.HasPrefix(p, "*"):
+			return "it matches any path that contains the rest", "start with /"
+		case strings.IndexByte(p, '?') >= 0:
+			return "? makes the character before it optional; a path has no query here", "write the path alone"
+		case strings.IndexByte(p, '|') >= 0:
+			return "the alternatives are anchored on one side only", "write two rules"
+		case op == "keyMatch2" && strings.IndexByte(p, '{') >= 0:
+			return "{name} is no parameter here", "write :name, or use keyMatch3"
+		case op != "keyMatch2" && strings.Contains(p, "/:"):
+			return ":name is no parameter here", "write {name}, or use keyMatch2"
+		}
+		for i := range len(p) {
+			if p[i] == '*' && (i == 0 || p[i-1] != '/') {
+				return "* repeats the character before it", "write /*"
+			}
+		}
+	case "regexMatch":
+		anchored := strings.HasPrefix(p, "^") && strings.HasSuffix(p, "$")
+		if !anchored || strings.Contains(p, "|") && !(strings.HasPrefix(p, "^(") && strings.HasSuffix(p, ")$")) {
+			return "it matches anywhere in the value, GET also matches GETX", "write ^(...)$"
+		}
+	}
+	return "", ""
+}
+
+// lintLinks looks at the shape of the role definitions.
+func (l *loader) lintLinks(s *Snapshot, rd *reader) {
+	for _, key := range sortedKeys(s.graphs) {
+		g, t := s.graphs[key], rd.tables[key]
+		if g.domains && g.matching.Domain == "" {
+			for i := range t.len() {
+				if d := s.syms.text(t.cell(i, 2)); strings.Contains(d, "*") {
+					l.ruleWarnf("stardomain", int(t.lines[i]), "the link holds in the domain that is called so", "configure matching for "+key+", for example domain: keyMatch", "domain %q of %s is no pattern", firstWords(d), key)
+				}
+			}
+		}
+		depth, cyclic := g.depths()
+		for i := range t.len() {
+			domain := none
+			if g.domains {
+				domain = t.cell(i, 2)
+			}
+			n := g.nodes[nodeKey(domain, t.cell(i, 0))]
+			switch {
+			case cyclic[n] && cyclic[g.nodes[nodeKey(domain, t.cell(i, 1))]]:
+				l.ruleWarnf("cycle", int(t.lines[i]), "all of them have each other's roles", "delete one of the links", "%q and %q are in a cycle of %s, or lead into one", firstWords(s.syms.text(t.cell(i, 0))), firstWords(s.syms.text(t.cell(i, 1))), key)
+			case depth[n] > maxDepth:
+				l.ruleWarnf("depth", int(t.lines[i]), "links beyond the tenth are not followed", "flatten the hierarchy", "%q is %d links away from its farthest role in %s", firstWords(s.syms.text(t.cell(i, 0))), depth[n], key)
+			}
+		}
+	}
+}
+
+// depths returns, for each node, how many links its longest chain has, and
+// whether it is in a cycle or leads into one. It removes nodes without links
+// until none are left (Kahn); what remains is cyclic.
+func (g *graph) depths() (depth []int, cyclic []bool) {
+	n := len(g.names)
+	depth, cyclic = make([]int, n), make([]bool, n)
+	open := make([]uint32, n) // links not yet followed
+	back := make([][]uint32, n)
+	var ready []uint32
+	for i := range n {
+		cyclic[i] = true
+		open[i] = g.first[i+1] - g.first[i]
+		for _, to := range g.links[g.first[i]:g.first[i+1]] {
+			back[to] = append(back[to], uint32(i)) //nolint:gosec // bounded by maxRulesFile
+		}
+		if open[i] == 0 {
+			ready = append(ready, uint32(i)) //nolint:gosec // bounded by maxRulesFile
+		}
+	}
+	for len(ready) > 0 {
+		at := ready[len(ready)-1]
+		ready = ready[:len(ready)-1]
+		cyclic[at] = false
+		for _, from := range back[at] {
+			depth[from] = max(depth[from], depth[at]+1)
+			if open[from]--; open[from] == 0 {
+				ready = append(ready, from)
+			}
+		}
+	}
+	return depth, cyclic
+}
+
+// lintNames finds rules for a role that nothing grants: a bare name where a
+// token's role is called role:NAME.
+func (l *loader) lintNames(s *Snapshot, rd *reader) {
+	g := s.graphs["g"]
+	if g == nil {
+		return
+	}
+	column := -1
+	s.matcher.tree.walk(func(t *term) {
+		if t.kind == termCall && t.name == "g" && t.args[0].kind == termRequest && t.args[1].kind == termPolicy {
+			column = s.column(t.args[1].name)
+		}
+	})
+	if column < 0 || g.patterns() {
+		return
+	}
+	known := map[uint32]bool{}
+	t := rd.tables["g"]
+	for i := range t.len() {
+		known[t.cell(i, 0)], known[t.cell(i, 1)] = true, true
+	}
+	for i := range s.rules.len() {
+		id := s.rules.cell(i, column)
+		name := s.syms.text(id)
+		if known[id] || name == "" || name == "anonymous" || strings.Contains(name, ":") {
+			continue
+		}
+		known[id] = true
+		l.ruleWarnf("name", int(s.rules.lines[i]), "the rule matches a subject of that name", fmt.Sprintf("write role:%s for a role of the token, user:ISSUER/%s for a person", name, name), "%q is neither a role (role:NAME) nor a subject (user:ISSUER/SUB), and no link names it", firstWords(name))
+	}
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
