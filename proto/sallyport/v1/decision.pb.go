@@ -25,59 +25,6 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Decision is yes or no.
-type Decision int32
-
-const (
-	// Not decided; never recorded.
-	Decision_DECISION_UNSPECIFIED Decision = 0
-	// The request may proceed.
-	Decision_DECISION_ALLOW Decision = 1
-	// The request was refused.
-	Decision_DECISION_DENY Decision = 2
-)
-
-// Enum value maps for Decision.
-var (
-	Decision_name = map[int32]string{
-		0: "DECISION_UNSPECIFIED",
-		1: "DECISION_ALLOW",
-		2: "DECISION_DENY",
-	}
-	Decision_value = map[string]int32{
-		"DECISION_UNSPECIFIED": 0,
-		"DECISION_ALLOW":       1,
-		"DECISION_DENY":        2,
-	}
-)
-
-func (x Decision) Enum() *Decision {
-	p := new(Decision)
-	*p = x
-	return p
-}
-
-func (x Decision) String() string {
-	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
-}
-
-func (Decision) Descriptor() protoreflect.EnumDescriptor {
-	return file_sallyport_v1_decision_proto_enumTypes[0].Descriptor()
-}
-
-func (Decision) Type() protoreflect.EnumType {
-	return &file_sallyport_v1_decision_proto_enumTypes[0]
-}
-
-func (x Decision) Number() protoreflect.EnumNumber {
-	return protoreflect.EnumNumber(x)
-}
-
-// Deprecated: Use Decision.Descriptor instead.
-func (Decision) EnumDescriptor() ([]byte, []int) {
-	return file_sallyport_v1_decision_proto_rawDescGZIP(), []int{0}
-}
-
 // DecisionRecord is one decision, allow or deny. Written as JSON, keys are in
 // snake_case and all of them are there, empty where there is nothing to say.
 type DecisionRecord struct {
@@ -86,8 +33,8 @@ type DecisionRecord struct {
 	Time *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
 	// 128 random bits in hex; the caller sees it on a refusal.
 	DecisionId string `protobuf:"bytes,2,opt,name=decision_id,json=decisionId,proto3" json:"decision_id,omitempty"`
-	// What was decided.
-	Decision Decision `protobuf:"varint,3,opt,name=decision,proto3,enum=sallyport.v1.Decision" json:"decision,omitempty"`
+	// What was decided: "allow" or "deny".
+	Decision string `protobuf:"bytes,3,opt,name=decision,proto3" json:"decision,omitempty"`
 	// Why, out of the closed set that callers see; "allowed" on an allow.
 	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	// The finer cause of a refusal, for operators.
@@ -166,11 +113,11 @@ func (x *DecisionRecord) GetDecisionId() string {
 	return ""
 }
 
-func (x *DecisionRecord) GetDecision() Decision {
+func (x *DecisionRecord) GetDecision() string {
 	if x != nil {
 		return x.Decision
 	}
-	return Decision_DECISION_UNSPECIFIED
+	return ""
 }
 
 func (x *DecisionRecord) GetReason() string {
@@ -428,12 +375,12 @@ var File_sallyport_v1_decision_proto protoreflect.FileDescriptor
 
 const file_sallyport_v1_decision_proto_rawDesc = "" +
 	"\n" +
-	"\x1bsallyport/v1/decision.proto\x12\fsallyport.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xab\x04\n" +
+	"\x1bsallyport/v1/decision.proto\x12\fsallyport.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x93\x04\n" +
 	"\x0eDecisionRecord\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1f\n" +
 	"\vdecision_id\x18\x02 \x01(\tR\n" +
-	"decisionId\x122\n" +
-	"\bdecision\x18\x03 \x01(\x0e2\x16.sallyport.v1.DecisionR\bdecision\x12\x16\n" +
+	"decisionId\x12\x1a\n" +
+	"\bdecision\x18\x03 \x01(\tR\bdecision\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x16\n" +
 	"\x06detail\x18\x05 \x01(\tR\x06detail\x12\x14\n" +
 	"\x05route\x18\x06 \x01(\tR\x05route\x12\x16\n" +
@@ -459,11 +406,7 @@ const file_sallyport_v1_decision_proto_rawDesc = "" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12!\n" +
 	"\fold_revision\x18\x04 \x01(\tR\voldRevision\x12!\n" +
 	"\fnew_revision\x18\x05 \x01(\tR\vnewRevision\x12\x18\n" +
-	"\asummary\x18\x06 \x01(\tR\asummary*K\n" +
-	"\bDecision\x12\x18\n" +
-	"\x14DECISION_UNSPECIFIED\x10\x00\x12\x12\n" +
-	"\x0eDECISION_ALLOW\x10\x01\x12\x11\n" +
-	"\rDECISION_DENY\x10\x02BEZCgithub.com/sallyport-authz/sallyport/proto/sallyport/v1;sallyportv1b\x06proto3"
+	"\asummary\x18\x06 \x01(\tR\asummaryBEZCgithub.com/sallyport-authz/sallyport/proto/sallyport/v1;sallyportv1b\x06proto3"
 
 var (
 	file_sallyport_v1_decision_proto_rawDescOnce sync.Once
@@ -477,27 +420,24 @@ func file_sallyport_v1_decision_proto_rawDescGZIP() []byte {
 	return file_sallyport_v1_decision_proto_rawDescData
 }
 
-var file_sallyport_v1_decision_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_sallyport_v1_decision_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_sallyport_v1_decision_proto_goTypes = []any{
-	(Decision)(0),                 // 0: sallyport.v1.Decision
-	(*DecisionRecord)(nil),        // 1: sallyport.v1.DecisionRecord
-	(*Source)(nil),                // 2: sallyport.v1.Source
-	(*ChangeRecord)(nil),          // 3: sallyport.v1.ChangeRecord
-	(*timestamppb.Timestamp)(nil), // 4: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),       // 5: google.protobuf.Struct
+	(*DecisionRecord)(nil),        // 0: sallyport.v1.DecisionRecord
+	(*Source)(nil),                // 1: sallyport.v1.Source
+	(*ChangeRecord)(nil),          // 2: sallyport.v1.ChangeRecord
+	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),       // 4: google.protobuf.Struct
 }
 var file_sallyport_v1_decision_proto_depIdxs = []int32{
-	4, // 0: sallyport.v1.DecisionRecord.time:type_name -> google.protobuf.Timestamp
-	0, // 1: sallyport.v1.DecisionRecord.decision:type_name -> sallyport.v1.Decision
-	2, // 2: sallyport.v1.DecisionRecord.source:type_name -> sallyport.v1.Source
-	5, // 3: sallyport.v1.DecisionRecord.fields:type_name -> google.protobuf.Struct
-	4, // 4: sallyport.v1.ChangeRecord.time:type_name -> google.protobuf.Timestamp
-	5, // [5:5] is the sub-list for method output_type
-	5, // [5:5] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	3, // 0: sallyport.v1.DecisionRecord.time:type_name -> google.protobuf.Timestamp
+	1, // 1: sallyport.v1.DecisionRecord.source:type_name -> sallyport.v1.Source
+	4, // 2: sallyport.v1.DecisionRecord.fields:type_name -> google.protobuf.Struct
+	3, // 3: sallyport.v1.ChangeRecord.time:type_name -> google.protobuf.Timestamp
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_sallyport_v1_decision_proto_init() }
@@ -510,14 +450,13 @@ func file_sallyport_v1_decision_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sallyport_v1_decision_proto_rawDesc), len(file_sallyport_v1_decision_proto_rawDesc)),
-			NumEnums:      1,
+			NumEnums:      0,
 			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
 		GoTypes:           file_sallyport_v1_decision_proto_goTypes,
 		DependencyIndexes: file_sallyport_v1_decision_proto_depIdxs,
-		EnumInfos:         file_sallyport_v1_decision_proto_enumTypes,
 		MessageInfos:      file_sallyport_v1_decision_proto_msgTypes,
 	}.Build()
 	File_sallyport_v1_decision_proto = out.File
