@@ -66,7 +66,7 @@ func (k *checker) decider(r *Route) {
 		}
 	case r.Policy.Value != "" && !k.d.broken["policies"]:
 		if !slices.Contains(k.policyNames, r.Policy.Value) {
-			k.bad(key, "there is no policy %s%s", quote(r.Policy.Value), didYouMean(r.Policy.Value, k.policyNames))
+			k.bad(key, "there is no policy %s%s", quote(r.Policy.Value), k.d.didYouMean(r.Policy.Value, k.policyNames))
 		}
 	}
 	if r.Allow && len(r.Enforce) > 0 {
@@ -129,13 +129,13 @@ func (k *checker) routeIssuers(r *Route) {
 		if !slices.Contains(k.issuerNames, name) {
 			sure = false
 			if !slices.Contains(k.issuerNames, "") { // an issuer without a name has its problem already
-				k.bad(k.item(r.Key+".issuers", i), "there is no issuer %s%s", quote(name), didYouMean(name, k.issuerNames))
+				k.bad(k.item(r.Key+".issuers", i), "there is no issuer %s%s", quote(name), k.d.didYouMean(name, k.issuerNames))
 			}
 		}
 	}
 	for i, a := range r.Audiences {
 		if sure && !slices.Contains(audiences, a) {
-			k.bad(k.item(r.Key+".audiences", i), "%s is not an audience of the route's issuers%s", quote(a), didYouMean(a, audiences))
+			k.bad(k.item(r.Key+".audiences", i), "%s is not an audience of the route's issuers%s", quote(a), k.d.didYouMean(a, audiences))
 		}
 	}
 	if len(r.Issuers) == 0 && !k.d.broken[r.Key+".issuers"] {

@@ -26,6 +26,7 @@ type decoder struct {
 	aliases  int             // that stand around the value being decoded
 	expanded int             // values that came out of aliases
 	bomb     bool            // too many: nothing more is decoded
+	hints    int             // searches for what was meant
 }
 
 // bad notes a problem, one for each key.
@@ -99,6 +100,10 @@ func (d *decoder) section(n *yaml.Node, key string, v reflect.Value) {
 	given := d.pairs(n, key, func(name *yaml.Node, path string, val *yaml.Node) {
 		if i := slices.Index(names, name.Value); i >= 0 {
 			d.value(val, path, v.FieldByIndex(fields[i].Index), fields[i].Tag)
+			return
+		}
+		if d.hints++; d.hints > mostHints {
+			d.bad(name.Line, path, "unknown key")
 			return
 		}
 		near := near(name.Value, names)
@@ -300,14 +305,20 @@ func section(t reflect.Type) bool {
 	return t.Kind() == reflect.Struct && t != textType && t != fileType
 }
 
+var knownFields sync.Map // of a type, because looking takes longer than decoding
+
 // fieldsOf returns the fields of a struct that are keys.
 func fieldsOf(t reflect.Type) []reflect.StructField {
+	if fields, ok := knownFields.Load(t); ok {
+		return fields.([]reflect.StructField)
+	}
 	var fields []reflect.StructField
 	for _, f := range reflect.VisibleFields(t) {
 		if name := f.Tag.Get("yaml"); name != "" && name != "-" {
 			fields = append(fields, f)
 		}
 	}
+	knownFields.Store(t, fields)
 	return fields
 }
 

@@ -55,7 +55,7 @@ func (d *decoder) str(n *yaml.Node, key string, v reflect.Value, tags reflect.St
 		return
 	}
 	if enum := words(tags); len(enum) > 0 {
-		if msg := wrongWord(n.Value, enum); msg != "" {
+		if msg := d.wrongWord(n.Value, enum); msg != "" {
 			d.bad(n.Line, key, "%s", msg)
 			return
 		}
@@ -160,7 +160,7 @@ func words(tags reflect.StructTag) []string {
 
 // wrongWord says what is wrong with a word that must be one of some, or
 // nothing.
-func wrongWord(got string, some []string) string {
+func (d *decoder) wrongWord(got string, some []string) string {
 	for _, w := range some {
 		if got == w {
 			return ""
@@ -170,7 +170,7 @@ func wrongWord(got string, some []string) string {
 	if strings.HasPrefix(got, "HS") {
 		return msg // no hint: the issuer that signs with a shared secret does not use RS256 by another name
 	}
-	return msg + didYouMean(got, some)
+	return msg + d.didYouMean(got, some)
 }
 
 // describe says what a node is, for "must be ..., not ...".

@@ -2,16 +2,27 @@ package config
 
 import "strings"
 
+// Bounds of the search for what was meant, which compares every candidate:
+// no key is that long, a hint out of so many names is luck, and nobody reads so
+// many hints.
+const (
+	longestMeant   = 64 // bytes
+	mostCandidates = 256
+	mostHints      = 1000
+)
+
 // near returns the candidate that word was probably meant to be, or nothing.
 // Spellings that differ in case, dashes and underscores only come first; then
 // the least edits, at most one for each three letters.
 func near(word string, candidates []string) string {
-	const longest = 64 // bytes; no key is that long
-	if len(word) > longest {
+	if len(word) > longestMeant || len(candidates) > mostCandidates {
 		return ""
 	}
-	best, least := "", longest
+	best, least := "", longestMeant
 	for _, c := range candidates {
+		if len(c) > longestMeant {
+			continue
+		}
 		if plain(c) == plain(word) {
 			return c
 		}
@@ -25,7 +36,10 @@ func near(word string, candidates []string) string {
 
 // didYouMean returns the end of a message that names the near candidate, or
 // nothing.
-func didYouMean(word string, candidates []string) string {
+func (d *decoder) didYouMean(word string, candidates []string) string {
+	if d.hints++; d.hints > mostHints {
+		return ""
+	}
 	if c := near(word, candidates); c != "" {
 		return " (did you mean " + c + ")"
 	}
