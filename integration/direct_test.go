@@ -1,15 +1,21 @@
 package integration
 
 import (
+	"errors"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -35,7 +41,7 @@ func TestOddMessages(t *testing.T) {
 	}{
 		{"empty", &authv3.CheckRequest{}, "no_route", 7},
 		{"tcp", &authv3.CheckRequest{Attributes: &authv3.AttributeContext{Source: &authv3.AttributeContext_Peer{}}}, "no_route", 7},
-		{"request without http", &authv3.CheckRequest{Attributes: &authv3.AttributeContext{Request: &authv3.AttributeContext_Request{}}}, "", 0},
+		{"request without http", &authv3.CheckRequest{Attributes: &authv3.AttributeContext{Request: &authv3.AttributeContext_Request{}}}, "no_route", 7},
 		{"empty http", http(&authv3.AttributeContext_HttpRequest{}), "malformed_request", 3},
 		{"no leading slash", http(&authv3.AttributeContext_HttpRequest{Method: "GET", Host: "a", Path: "orders"}), "malformed_request", 3},
 		{"connect", http(&authv3.AttributeContext_HttpRequest{Method: "CONNECT", Host: "a:443"}), "no_route", 7},
@@ -54,7 +60,7 @@ func TestOddMessages(t *testing.T) {
 		if resp.GetStatus().GetCode() == 0 || resp.GetDeniedResponse() == nil {
 			t.Errorf("%s: not refused: %v", c.name, resp)
 		}
-		if c.reason != "" && (reason != c.reason || resp.GetStatus().GetCode() != c.code) {
+		if reason != c.reason || resp.GetStatus().GetCode() != c.code {
 			t.Errorf("%s: %s (%d), want %s (%d)", c.name, reason, resp.GetStatus().GetCode(), c.reason, c.code)
 		}
 	}
@@ -65,6 +71,45 @@ func TestOddMessages(t *testing.T) {
 		t.Errorf("undecodable message: %v", err)
 	} else if resp.GetStatus().GetCode() != 3 {
 		t.Errorf("undecodable message: %v", &resp)
+	}
+}
+
+// Bytes that are no gRPC, and messages that are too long, cost their own
+// connection or call and nothing else.
+func TestGarbageOnThePort(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, setup{noEnvoy: true})
+	for name, bytes := range map[string]string{
+		"HTTP/1.1":        "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+		"TLS":             "\x16\x03\x01\x00\xf0\x01\x00\x00\xec\x03\x03" + strings.Repeat("\x07", 240),
+		"zeroes":          strings.Repeat("\x00", 1<<16),
+		"preface, noise":  "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + strings.Repeat("\xff", 1<<12),
+		"preface, bad id": "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00" + "\x00\x00\x01\x01\x05\x00\x00\x00\x02\x82",
+	} {
+		conn, err := net.DialTimeout("tcp", w.GRPC, 5*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetDeadline(time.Now().Add(15 * time.Second))
+		_, _ = conn.Write([]byte(bytes)) // it may have hung up on us
+		if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s: the connection stays open", name)
+		}
+		_ = conn.Close()
+	}
+	conn, err := grpc.NewClient(w.GRPC, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	var resp authv3.CheckResponse
+	err = conn.Invoke(t.Context(), authv3.Authorization_Check_FullMethodName, rawMessage(make([]byte, 8<<20+1)), &resp, grpc.ForceCodec(rawCodec{}))
+	if status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("a message over 8 MiB: %v, want ResourceExhausted", err)
+	}
+	answer, err := authv3.NewAuthorizationClient(conn).Check(t.Context(), &authv3.CheckRequest{})
+	if reason := answer.GetDynamicMetadata().GetFields()["reason"].GetStringValue(); err != nil || reason != "no_route" {
+		t.Errorf("afterwards: %q %v", reason, err)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -30,11 +31,15 @@ func echo(t *testing.T, resp *http.Response, body string) harness.Echo {
 func TestOwnedHeadersThroughEnvoy(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, setup{})
-	forged := []string{"X-User", "root", "x-roles", "director", "X-Tenant", "other", "cookie", "a=1"}
+	forged := []string{"X-User", "root", "x-roles", "director", "X-Tenant", "other", "cookie", "a=1",
+		"x-envoy-auth-failure-mode-allowed", "true", "x-envoy-auth-partial-body", "true", "x-envoy-retry-on", "5xx", "x-envoy-original-path", "/"}
 
 	resp, body := w.ask("GET", "/orders/7?debug=1&page=2", append(forged, "Authorization", w.token("bob", "clerk"))...)
 	e := echo(t, resp, body)
-	for name, want := range map[string][]string{"x-user": {"bob"}, "x-roles": {"clerk"}, "x-tenant": nil, "cookie": nil} {
+	for name, want := range map[string][]string{
+		"x-user": {"bob"}, "x-roles": {"clerk"}, "x-tenant": nil, "cookie": nil, // Sallyport's work
+		"x-envoy-auth-failure-mode-allowed": nil, "x-envoy-auth-partial-body": nil, "x-envoy-retry-on": nil, "x-envoy-original-path": nil, // Envoy's
+	} {
 		if got := e.Headers[name]; !slices.Equal(got, want) {
 			t.Errorf("%s is %q upstream, want %q", name, got, want)
 		}
@@ -55,6 +60,16 @@ func TestOwnedHeadersThroughEnvoy(t *testing.T) {
 	}
 	if e.Headers["cookie"] == nil {
 		t.Error("a header that no route owns is gone")
+	}
+}
+
+// The bootstrap is valid as it stands in the file, and Envoy has nothing to
+// warn of: no deprecated field, no limit that is missing.
+func TestBootstrapAsItStands(t *testing.T) {
+	t.Parallel()
+	out, err := exec.CommandContext(t.Context(), envoyBinary(t), "--mode", "validate", "--log-level", "warning", "-c", top+"/envoy/envoy.yaml").CombinedOutput()
+	if text := strings.TrimSpace(string(out)); err != nil || !strings.HasSuffix(text, "OK") || strings.Contains(text, "\n") {
+		t.Errorf("%v: %s", err, out)
 	}
 }
 

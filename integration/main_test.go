@@ -91,14 +91,15 @@ g, role:manager, role:clerk
 
 // A setup says what one test runs.
 type setup struct {
-	server  string            // more lines of server:, indented by two
-	issuer  string            // more members of the issuer, in flow style
-	routes  string            // the routes; default: health and orders
-	files   map[string]string // more files, or others in place of model and rules
-	env     []string          // for sallyport
-	otel    string            // Envoy's collector
-	noEnvoy bool
-	noWait  bool // do not wait until it is ready
+	server   string            // more lines of server:, indented by two
+	issuer   string            // more members of the issuer, in flow style
+	routes   string            // the routes; default: health and orders
+	files    map[string]string // more files, or others in place of model and rules
+	env      []string          // for sallyport
+	otel     string            // Envoy's collector
+	replicas []string          // more addresses of sallyports that Envoy may ask
+	noEnvoy  bool
+	noWait   bool // do not wait until it is ready
 }
 
 // A world is one issuer, sallyport, upstream and Envoy.
@@ -192,7 +193,7 @@ func (w *world) start(s setup) *world {
 	}
 	bootstrap, err := envoy.Bootstrap(envoy.Addresses{
 		Listener: "127.0.0.1:0", Admin: "127.0.0.1:0",
-		Clusters: map[string][]string{"authz": {w.GRPC}, "upstream": {up.Addr}, "otel": {s.otel}},
+		Clusters: map[string][]string{"authz": append(s.replicas, w.GRPC), "upstream": {up.Addr}, "otel": {s.otel}},
 	})
 	if err != nil {
 		t.Fatal(err)

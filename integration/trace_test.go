@@ -18,19 +18,19 @@ import (
 type sink struct {
 	collector.UnimplementedTraceServiceServer
 	addr string
-	hang bool
+	wait time.Duration // before each answer
 
 	mu    sync.Mutex
 	spans map[string][]*tracev1.Span // by service
 }
 
-func newSink(t *testing.T, hang bool) *sink {
+func newSink(t *testing.T, wait time.Duration) *sink {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &sink{addr: ln.Addr().String(), hang: hang, spans: map[string][]*tracev1.Span{}}
+	s := &sink{addr: ln.Addr().String(), wait: wait, spans: map[string][]*tracev1.Span{}}
 	server := grpc.NewServer()
 	collector.RegisterTraceServiceServer(server, s)
 	go func() { _ = server.Serve(ln) }() // until Stop
@@ -39,8 +39,9 @@ func newSink(t *testing.T, hang bool) *sink {
 }
 
 func (s *sink) Export(ctx context.Context, r *collector.ExportTraceServiceRequest) (*collector.ExportTraceServiceResponse, error) {
-	if s.hang {
-		<-ctx.Done()
+	select {
+	case <-time.After(s.wait):
+	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 	s.mu.Lock()
@@ -92,7 +93,7 @@ func traced(addr string) []string {
 // linked to the client's own, with the decision on it.
 func TestTrace(t *testing.T) {
 	t.Parallel()
-	s := newSink(t, false)
+	s := newSink(t, 0)
 	w := newWorld(t, setup{env: traced(s.addr), otel: s.addr})
 	const trace, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 	resp, _ := w.ask("POST", "/orders?secret=1", "Authorization", w.token("bob", "clerk"), "traceparent", "00-"+trace+"-"+parent+"-01")
@@ -155,10 +156,10 @@ func TestTrace(t *testing.T) {
 	}
 }
 
-// A collector that is missing or hangs costs no decision anything.
+// A collector that is missing, slow or hangs costs no decision anything.
 func TestCollectorCostsNothing(t *testing.T) {
 	t.Parallel()
-	for name, addr := range map[string]string{"missing": "127.0.0.1:9", "hanging": newSink(t, true).addr} {
+	for name, addr := range map[string]string{"missing": "127.0.0.1:9", "slow": newSink(t, time.Second).addr, "hanging": newSink(t, time.Hour).addr} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, setup{env: append(traced(addr), "OTEL_BSP_MAX_QUEUE_SIZE=8", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE=4"), otel: addr})

@@ -53,10 +53,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		err = s.wait(ctx)
 	}
+	if ctx.Err() != nil {
+		err = nil // told to stop: what was cut short is no failure
+	}
 	if late := s.stop(); err == nil {
 		err = late
 	}
-	if err != nil && ctx.Err() == nil {
+	if err != nil {
 		fmt.Fprintf(stderr, "demo: %v\n", err)
 		return 1
 	}

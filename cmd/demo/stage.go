@@ -40,6 +40,9 @@ func newStage(ctx context.Context, port int, binary string) (*stage, error) {
 	if err != nil {
 		return s, err
 	}
+	if _, err := os.Stat(binary); err != nil {
+		return s, fmt.Errorf("no sallyport at %s: build it with make build, or name one with --sallyport", binary)
+	}
 	if err := free(ctx, port); err != nil {
 		return s, err
 	}
@@ -95,10 +98,17 @@ func collector() string {
 		return usual
 	}
 	u, err := url.Parse(os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT"))
-	if err != nil || net.ParseIP(u.Hostname()) == nil || u.Port() == "" {
+	if err != nil || u.Port() == "" {
 		return usual
 	}
-	return u.Host
+	host := u.Hostname()
+	if host == "localhost" {
+		host = "127.0.0.1"
+	}
+	if net.ParseIP(host) == nil {
+		return usual // Envoy's cluster takes addresses, not names
+	}
+	return net.JoinHostPort(host, u.Port())
 }
 
 // wait returns nil once the demo is told to stop, and an error when a part

@@ -8,13 +8,15 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"text/tabwriter"
 	"time"
 
 	"github.com/sallyport-authz/sallyport/integration/harness"
 )
 
-// rule is what the tour adds to the policy, and takes away again.
-const rule = "p, role:clerk, /orders, POST"
+// rule is what the tour adds to the policy, and takes away again. It changes
+// no cell of the table, so that whoever asks meanwhile gets the table.
+const rule = "p, role:clerk, /orders/:order, PUT"
 
 // A step is one command of the tour.
 type step struct {
@@ -31,7 +33,14 @@ var steps = []step{
 	{"max is a manager: he may", "POST", "/orders", "max"},
 	{"bob's account is for bob", "GET", "/accounts/bob", "bob"},
 	{"a good token, but for another person", "GET", "/accounts/bob", "max"},
+	{"nobody may change an order: no rule says so", "PUT", "/orders/7", "bob"},
 }
+
+// The table of who may do what. An empty user is nobody.
+var (
+	users  = []string{"", "eve", "bob", "max", "ada"}
+	things = []string{"GET /healthz", "GET /orders", "GET /orders/7", "POST /orders", "DELETE /orders/7", "GET /accounts/bob"}
+)
 
 // tour runs every command through Envoy and prints it with what it answered.
 func (s *stage) tour(ctx context.Context, w io.Writer) error {
@@ -47,6 +56,9 @@ func (s *stage) tour(ctx context.Context, w io.Writer) error {
 		fmt.Fprintf(w, "\n  # %s\n  %s\n  %s\n", st.says, s.curl(st), answer)
 	}
 	if err := s.change(ctx, w); err != nil {
+		return err
+	}
+	if err := s.table(ctx, w); err != nil {
 		return err
 	}
 	s.whereabouts(w)
@@ -122,7 +134,7 @@ func (s *stage) token(ctx context.Context, user string) (string, error) {
 // change edits the policy, waits until the answer follows, and puts the file
 // back for whoever wants to try it.
 func (s *stage) change(ctx context.Context, w io.Writer) error {
-	st := step{"clerks may not make orders yet; the same again within two seconds, without a restart", "POST", "/orders", "bob"}
+	st := step{"a new rule decides within two seconds, without a restart", "PUT", "/orders/7", "bob"}
 	policy := s.file("policy.csv")
 	before, err := os.ReadFile(policy)
 	if err != nil {
@@ -160,6 +172,29 @@ func (s *stage) await(ctx context.Context, st step, status int) (answer, error) 
 			return a, context.Cause(ctx)
 		}
 	}
+}
+
+// table asks for every cell of the table and prints what came.
+func (s *stage) table(ctx context.Context, w io.Writer) error {
+	fmt.Fprint(w, "\nWho may do what, as Envoy just answered:\n\n")
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	rows := []string{"  \tanonymous\teve\tbob\tmax\tada\n"}
+	for _, thing := range things {
+		method, path, _ := strings.Cut(thing, " ")
+		row := "  " + thing
+		for _, user := range users {
+			a, err := s.ask(ctx, step{method: method, path: path, user: user})
+			if err != nil {
+				return err
+			}
+			row += fmt.Sprintf("\t%d", a.status)
+		}
+		rows = append(rows, row+"\n")
+	}
+	if _, err := io.WriteString(t, strings.Join(rows, "")); err != nil {
+		return err
+	}
+	return t.Flush()
 }
 
 // whereabouts says where to look.

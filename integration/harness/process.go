@@ -27,7 +27,7 @@ func Start(name, logfile string, env []string, program string, args ...string) (
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{Name: name, Log: log, cmd: exec.Command(program, args...), done: make(chan struct{})} //nolint:noctx // the caller chose the program; Stop ends it
+	p := &Process{Name: name, Log: log, cmd: exec.Command(program, args...), done: make(chan struct{})}
 	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = env, log, log
 	p.cmd.SysProcAttr = attributes()
 	// Output that a grandchild holds open does not keep us waiting.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs go test -race and fails if a test failed, or was skipped: a skipped
-# test is a check that nobody made.
+# test is a check that nobody made. So is a package that has tests and ran none.
 set -euo pipefail
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
@@ -10,7 +10,7 @@ python3 - "$log" <<'PY' || status=1
 import collections, json, sys
 
 output = collections.defaultdict(list)
-counts, skipped, failed, packages = collections.Counter(), [], [], []
+counts, ran, skipped, failed, packages = collections.Counter(), set(), [], [], []
 for line in open(sys.argv[1], encoding="utf-8", errors="replace"):
     try:
         event = json.loads(line)
@@ -31,6 +31,7 @@ for line in open(sys.argv[1], encoding="utf-8", errors="replace"):
             print("".join(output[event.get("FailedBuild", ""), None]), end="")
         continue
     counts[action] += 1
+    ran.add(package)
     if action == "fail":
         failed.append((package, test))
         print("".join(output[package, test]), end="")
@@ -43,7 +44,10 @@ for package, test in failed:
     print(f"FAILED {package} {test}")
 for package, test in skipped:
     print(f"SKIPPED {package} {test}: nothing may be skipped here")
+empty = [package for action, package, _ in packages if action == "pass" and package not in ran]
+for package in empty:
+    print(f"EMPTY {package}: it has test files and ran no test")
 print(f"{counts['pass']} passed, {counts['fail']} failed, {counts['skip']} skipped")
-sys.exit(1 if failed or skipped or not counts["pass"] else 0)
+sys.exit(1 if failed or skipped or empty or not counts["pass"] else 0)
 PY
 exit "$status"

