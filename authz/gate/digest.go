@@ -7,9 +7,12 @@ import (
 	"os"
 )
 
+// A fingerprint tells contents apart.
+type fingerprint = [sha256.Size]byte
+
 // digest is the hash of the contents of files. A file that cannot be read
 // counts as such: its return is a change.
-func digest(files []string) [sha256.Size]byte {
+func digest(files []string) fingerprint {
 	h := sha256.New()
 	var n [8]byte
 	for _, name := range files {
@@ -28,5 +31,5 @@ func digest(files []string) [sha256.Size]byte {
 		binary.BigEndian.PutUint64(n[:], uint64(size)) //nolint:gosec // -1 is as good a mark as any
 		h.Write(n[:])
 	}
-	return [sha256.Size]byte(h.Sum(nil))
+	return fingerprint(h.Sum(nil))
 }

@@ -98,13 +98,14 @@ func (g *Gate) watch(ctx context.Context, files []string, now <-chan os.Signal) 
 	for ctx.Err() == nil {
 		w.follow(files)
 		// What changed while nobody watched is found without waiting.
-		if digest(files) == seen {
-			w.wait(ctx, now)
+		told := digest(files) == seen && w.wait(ctx, now)
+		latest := digest(files)
+		if latest != seen && !told {
+			latest = settle(ctx, files)
 		}
 		if ctx.Err() != nil {
 			return
 		}
-		latest := digest(files)
 		if latest == seen {
 			continue
 		}
@@ -113,7 +114,7 @@ func (g *Gate) watch(ctx context.Context, files []string, now <-chan os.Signal) 
 		next := g.reload()
 		seen = latest
 		if !slices.Equal(next, files) {
-			seen = [len(seen)]byte{}
+			seen = fingerprint{}
 		}
 		files = next
 	}
@@ -190,6 +191,7 @@ func Check(path string) (Report, error) {
 	if server == nil {
 		return Report{Warnings: warnings}, problems
 	}
+	defer func() { _ = server.Shutdown(context.Background()) }() // nobody was served
 	return Report{Warnings: warnings, summary: g.current.Load().String()}, nil
 }
 

@@ -1,7 +1,6 @@
 package gate
 
 import (
-	"crypto/sha256"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,7 +13,7 @@ import (
 // A loaded policy is a snapshot and what it was made from.
 type loaded struct {
 	snapshot *policy.Snapshot
-	digest   [sha256.Size]byte
+	digest   fingerprint
 	at       time.Time
 }
 

@@ -12,12 +12,13 @@ import (
 )
 
 const (
-	// debounce is how long files must be quiet before they are read: an
-	// editor or a kubelet writes several times for one change.
-	debounce = 250 * time.Millisecond
-	// settle bounds the debounce, so that a file that never rests is still
-	// read within the two seconds that the contract gives.
-	settle = time.Second
+	// rest is how long contents must stay as they are before they are read.
+	// Whoever writes a file in place empties it first, and an empty list of
+	// revocations is a valid one.
+	rest = 250 * time.Millisecond
+	// patience bounds the wait for that, so that a file that never rests is
+	// still read within the two seconds that the contract gives.
+	patience = 1500 * time.Millisecond
 	// poll is how often contents are compared where notification does not
 	// work, as on some network file systems and subPath mounts.
 	poll = 10 * time.Second
@@ -101,9 +102,9 @@ func (w *watcher) trace(path string, dirs map[string]bool, links int) {
 	}
 }
 
-// wait blocks until files may have changed and are quiet again, the poll is
-// due, now is told, or ctx ends.
-func (w *watcher) wait(ctx context.Context, now <-chan os.Signal) {
+// wait blocks until files may have changed, the poll is due or ctx ends. It
+// returns true at once when now is told.
+func (w *watcher) wait(ctx context.Context, now <-chan os.Signal) bool {
 	var events chan fsnotify.Event
 	var errs chan error
 	if w.fs != nil {
@@ -111,28 +112,41 @@ func (w *watcher) wait(ctx context.Context, now <-chan os.Signal) {
 	}
 	timer := time.NewTimer(poll)
 	defer timer.Stop()
-	var latest time.Time
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return false
 		case <-now:
-			return
+			return true
 		case <-timer.C:
-			return
+			return false
 		case err := <-errs:
 			w.log.Warn("a file notification was lost", "error", err)
-			return
+			return false
 		case e := <-events:
-			if e.Op == fsnotify.Chmod || !w.names[filepath.Clean(e.Name)] {
-				continue
+			if e.Op != fsnotify.Chmod && w.names[filepath.Clean(e.Name)] {
+				return false
 			}
-			if latest.IsZero() {
-				latest = time.Now().Add(settle)
-			}
-			timer.Reset(min(debounce, time.Until(latest)))
 		}
 	}
+}
+
+// settle waits until files rest and returns their digest.
+func settle(ctx context.Context, files []string) fingerprint {
+	last := digest(files)
+	for end := time.Now().Add(patience); time.Now().Before(end); {
+		select {
+		case <-ctx.Done():
+			return last
+		case <-time.After(rest):
+		}
+		next := digest(files)
+		if next == last {
+			break
+		}
+		last = next
+	}
+	return last
 }
 
 func (w *watcher) close() {
