@@ -64,7 +64,7 @@ func (ev *evaluator) find() (err error) {
 	if ev.all && ev.s.ownFirst && len(ev.q.Roles) > 0 {
 		ev.all, ev.found = false, ev.found[:0]
 		for i := range ev.s.rules.len() {
-			ev.found = append(ev.found, uint32(i)) //nolint:gosec // bounded by maxRulesFile
+			ev.found = append(ev.found, uint32(i)) // bounded by maxRulesFile
 		}
 	}
 	if ev.all {

@@ -235,10 +235,10 @@ func (sc *scope) call(t *term, x *expression) error {
 	if isRole {
 		return nil
 	}
-	switch p := t.args[1]; {
-	case p.kind == termPolicy:
+	switch p := t.args[1]; p.kind {
+	case termPolicy:
 		x.uses = append(x.uses, use{op: t.name, field: p.name})
-	case p.kind == termConst:
+	case termConst:
 		s, ok := p.value.(string)
 		if !ok {
 			return fmt.Errorf("the pattern of %s is no string", t.name)

@@ -115,7 +115,8 @@ func patternTrap(op, p string) (stock, fix string) {
 		}
 	case "regexMatch":
 		anchored := strings.HasPrefix(p, "^") && strings.HasSuffix(p, "$")
-		if !anchored || strings.Contains(p, "|") && !(strings.HasPrefix(p, "^(") && strings.HasSuffix(p, ")$")) {
+		grouped := strings.HasPrefix(p, "^(") && strings.HasSuffix(p, ")$")
+		if !anchored || strings.Contains(p, "|") && !grouped {
 			return "it matches anywhere in the value, GET also matches GETX", "write ^(...)$"
 		}
 	}
@@ -163,10 +164,10 @@ func (g *graph) depths() (depth []int, cyclic []bool) {
 		cyclic[i] = true
 		open[i] = g.first[i+1] - g.first[i]
 		for _, to := range g.links[g.first[i]:g.first[i+1]] {
-			back[to] = append(back[to], uint32(i)) //nolint:gosec // bounded by maxRulesFile
+			back[to] = append(back[to], uint32(i)) // bounded by maxRulesFile
 		}
 		if open[i] == 0 {
-			ready = append(ready, uint32(i)) //nolint:gosec // bounded by maxRulesFile
+			ready = append(ready, uint32(i)) // bounded by maxRulesFile
 		}
 	}
 	for len(ready) > 0 {

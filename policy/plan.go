@@ -76,9 +76,9 @@ func newPlan(s *Snapshot, functions map[string]govaluate.ExpressionFunction) *pl
 	var allow []uint32
 	for i := range s.rules.len() {
 		if s.denies(i) {
-			p.deny = append(p.deny, uint32(i)) //nolint:gosec // bounded by maxRulesFile
+			p.deny = append(p.deny, uint32(i)) // bounded by maxRulesFile
 		} else {
-			allow = append(allow, uint32(i)) //nolint:gosec // bounded by maxRulesFile
+			allow = append(allow, uint32(i)) // bounded by maxRulesFile
 		}
 	}
 	alternatives := flatten(s.matcher.tree, termOr)

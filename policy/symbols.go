@@ -28,7 +28,7 @@ func (s *symbols) text(id uint32) string { return s.vals[id].(string) }
 // slot returns where t is, or where it would go.
 func (s *symbols) slot(t string) int {
 	mask := len(s.table) - 1
-	for i := int(maphash.String(s.seed, t)) & mask; ; i = (i + 1) & mask {
+	for i := int(maphash.String(s.seed, t)) & mask; ; i = (i + 1) & mask { //nolint:gosec // the mask makes it small and positive
 		if n := s.table[i]; n == 0 || s.text(n-1) == t {
 			return i
 		}

@@ -53,7 +53,7 @@ func Build(path []bool, rules []uint32, label Labeler) *Index {
 	b := &builder{Index: &Index{path: path, nodes: make([]node, 1), rules: make([]uint32, 0, len(rules))}, label: label}
 	b.resize(64)
 	b.split(0, rules, 0, 0)
-	b.Index.rules = slices.Clip(b.Index.rules)
+	b.rules = slices.Clip(b.rules)
 	b.nodes = slices.Clip(b.nodes)
 	return b.Index
 }
@@ -83,9 +83,9 @@ func (b *builder) split(at uint32, rules []uint32, level, depth int) {
 		group[i] = uint32(p) //nolint:gosec // the lower half
 	}
 	for start := 0; start < len(pairs); {
-		l := uint32(pairs[start] >> 32) //nolint:gosec // the upper half
+		l := uint32(pairs[start] >> 32) // the upper half
 		end := start
-		for end < len(pairs) && uint32(pairs[end]>>32) == l { //nolint:gosec // the upper half
+		for end < len(pairs) && uint32(pairs[end]>>32) == l { // the upper half
 			end++
 		}
 		to := uint32(len(b.nodes)) //nolint:gosec // fewer nodes than rules times depth
@@ -103,8 +103,8 @@ func (b *builder) split(at uint32, rules []uint32, level, depth int) {
 func edge(parent, label uint32) uint64 { return (uint64(parent)<<32 | uint64(label)) + 1 }
 
 func (x *Index) slot(key uint64) int {
-	mask := uint64(len(x.keys) - 1)
-	h := key * 0x9e3779b97f4a7c15 // Fibonacci hashing; the upper bits are the good ones
+	mask := uint64(len(x.keys) - 1) //nolint:gosec // a power of two
+	h := key * 0x9e3779b97f4a7c15   // Fibonacci hashing; the upper bits are the good ones
 	for i := (h >> 32) & mask; ; i = (i + 1) & mask {
 		if x.keys[i] == 0 || x.keys[i] == key {
 			return int(i) //nolint:gosec // below len(x.keys)
