@@ -86,6 +86,7 @@ func (g *Gate) take(gen *generation) {
 	if gen.tokens != nil {
 		gen.tokens.live.Store(gen.tokens.list)
 	}
+	g.expect(gen)
 	g.current.Store(gen)
 	g.parts.ring.keep(gen.keys)
 }

@@ -215,6 +215,18 @@ func TestServeDecides(t *testing.T) {
 	s := newServer(t, newIssuer(t))
 	s.start()
 	s.awaitReady()
+	_, scrape := s.get("/metrics")
+	for _, want := range []string{
+		`authz_decisions_total{decision="allow",reason="allowed",route="orders"} 0`,
+		`authz_token_validations_total{issuer="corp",result="ok"} 0`,
+		`authz_jwks_refresh_total{issuer="corp",result="unreachable"} 0`,
+		`authz_jwks_age_seconds{issuer="corp"} `,
+		`authz_policy_age_seconds{policy="api"} `,
+	} {
+		if !strings.Contains(scrape, want) {
+			t.Errorf("%s is not in the scrape from the start", want)
+		}
+	}
 	for _, c := range []struct{ method, path, token, want string }{
 		{"GET", "/healthz", "", "allowed"},
 		{"GET", "/orders", "", "no_credential"},

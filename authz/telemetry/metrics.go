@@ -37,7 +37,6 @@ type Ages struct {
 // scrape from the start.
 var (
 	cacheOutcomes = []authz.CacheOutcome{authz.CacheHit, authz.CacheMiss, authz.CacheOff}
-	// ReloadResults are the results of a reload.
 	reloadResults = []string{"ok", "unchanged", "rejected"}
 )
 
@@ -97,6 +96,23 @@ func (i *instruments) observe(o metric.Float64Observer, label string, of func(Ag
 	each(func(name string, age time.Duration) {
 		o.Observe(age.Seconds(), metric.WithAttributes(attribute.String(label, name)))
 	})
+}
+
+// Expect makes the counters of these issuers and routes stand in a scrape
+// before anything is counted, so that the first event is an increase. What
+// only attackers and mistakes cause stands there once it happens.
+func (i *instruments) Expect(issuers, refreshResults, routes []string) {
+	ctx := context.Background()
+	for _, issuer := range issuers {
+		i.validations.Add(ctx, 0, metric.WithAttributes(attribute.String("issuer", issuer), attribute.String("result", "ok")))
+		for _, result := range refreshResults {
+			i.refreshes.Add(ctx, 0, metric.WithAttributes(attribute.String("issuer", issuer), attribute.String("result", result)))
+		}
+	}
+	for _, route := range routes {
+		i.decisions.Add(ctx, 0, metric.WithAttributes(
+			attribute.String("decision", "allow"), attribute.String("reason", string(authz.Allowed)), attribute.String("route", route)))
+	}
 }
 
 // Watch says where the ages of keys and policies come from.
