@@ -19,7 +19,7 @@ import (
 // need it, and mends by itself.
 func TestIssuerDownAtTheStart(t *testing.T) {
 	t.Parallel()
-	for _, fault := range []authztest.Kind{authztest.ServerError, authztest.Hang, authztest.HTML, authztest.Huge, authztest.EmptyObject} {
+	for _, fault := range []authztest.Kind{authztest.ServerError, authztest.Hang, authztest.HTML, authztest.Huge, authztest.EmptyObject, authztest.Redirect} {
 		t.Run(fmt.Sprint(fault), func(t *testing.T) {
 			t.Parallel()
 			w := &world{t: t, dir: t.TempDir(), issuer: authztest.NewIssuer(authztest.WithAudience("https://api.example.com"))}
@@ -27,7 +27,7 @@ func TestIssuerDownAtTheStart(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { _ = w.issuer.Close() })
-			w.issuer.Break(authztest.Fault{Kind: fault})
+			w.issuer.Break(authztest.Fault{Kind: fault, Location: "http://127.0.0.1:9/elsewhere"})
 			w.start(setup{noWait: true, issuer: `, keys: {timeout: 500ms, cooldown: 100ms}`})
 
 			if status, _, err := w.Get(t.Context(), "/readyz"); err != nil || status != http.StatusServiceUnavailable {
