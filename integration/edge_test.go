@@ -37,7 +37,7 @@ func TestOwnedHeadersThroughEnvoy(t *testing.T) {
 	resp, body := w.ask("GET", "/orders/7?debug=1&page=2", append(forged, "Authorization", w.token("bob", "clerk"))...)
 	e := echo(t, resp, body)
 	for name, want := range map[string][]string{
-		"x-user": {"bob"}, "x-roles": {"clerk"}, "x-tenant": nil, "cookie": nil, // Sallyport's work
+		"x-user": {"bob"}, "x-roles": {"clerk"}, "x-tenant": nil, "cookie": nil, "authorization": nil, // Sallyport's work
 		"x-envoy-auth-failure-mode-allowed": nil, "x-envoy-auth-partial-body": nil, "x-envoy-retry-on": nil, "x-envoy-original-path": nil, // Envoy's
 	} {
 		if got := e.Headers[name]; !slices.Equal(got, want) {

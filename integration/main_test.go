@@ -119,7 +119,7 @@ const defaultRoutes = `
     onAllow:
       requestHeaders:
         set: {x-user: subject.sub, x-roles: 'subject.roles.join(",")', x-tenant: subject.tenant}
-        remove: [cookie]
+        remove: [cookie, authorization]
       responseHeaders: {set: {x-decision: decision.id}}
       query: {remove: [debug]}
 `
