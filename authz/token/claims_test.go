@@ -51,6 +51,9 @@ func TestCLM(t *testing.T) {
 
 	jose(t, c, v, "CLM-01", refusal{"iss twice", c.payload(`,"iss":"https://evil.example"`), authz.DuplicateMember})
 	jose(t, c, v, "CLM-02", refusal{"ISS", c.payload(`,"ISS":"https://evil.example"`), authz.DuplicateMember})
+	jose(t, c, v, "CLM-02 alone",
+		refusal{"ROLES", c.payload(`,"ROLES":["admin"]`), authz.DuplicateMember},
+		refusal{"\u017fub", c.payload(`,"\u017fcope":"orders"`), authz.DuplicateMember})
 	jose(t, c, v, "CLM-03", refusal{"iſs", c.payload(`,"iſs":"https://evil.example"`), authz.DuplicateMember})
 	jose(t, c, v, "CLM-04",
 		refusal{"trailing slash", c.claim("iss", c.URL()+"/"), authz.UnknownIssuer},
@@ -209,6 +212,12 @@ func TestTYP(t *testing.T) {
 		refusal{"two applications", typed("application/application/at+jwt", nil), authz.WrongType})
 	jose(t, c, strict, "TYP-12", refusal{"array", typed([]string{"at+jwt"}, nil), authz.BadTokenHeader})
 
+	jose(t, c, strict, "distributed claims", refusal{"_claim_names", typed("at+jwt", map[string]any{"_claim_names": map[string]any{"a": "b"}}), authz.NotAccessToken})
+	t.Run("at+jwt says what it is", func(t *testing.T) { // a nonce does not make another kind of it
+		if _, _, err := strict.Route(token.RouteOptions{}).Authenticate(t.Context(), bearer(typed("at+jwt", map[string]any{"nonce": "n"}))); err != nil {
+			t.Error(err)
+		}
+	})
 	t.Run("legacy accepts", func(t *testing.T) {
 		bare := map[string]any{"jti": authztest.Absent, "client_id": authztest.Absent}
 		for _, typ := range []any{"JWT", "jwt", authztest.Absent} {

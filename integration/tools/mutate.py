@@ -55,8 +55,9 @@ def main():
         copy = pathlib.Path(scratch) / "module"
         shutil.copytree(top, copy, ignore=shutil.ignore_patterns(".git", ".tools", "bin"))
         command = ["go", "test", "-count=1", "-failfast", "-timeout=120s", *tests]
-        if subprocess.run(command, cwd=copy, capture_output=True).returncode:
-            sys.exit("the tests fail without any change")
+        before = subprocess.run(command, cwd=copy, capture_output=True, text=True)
+        if before.returncode:
+            sys.exit("the tests fail without any change:\n" + before.stdout + before.stderr)
         total, survivors, unexplained = 0, [], []
         for path in sorted((copy / folder).glob("*.go")):
             if path.name.endswith("_test.go"):
