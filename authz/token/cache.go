@@ -13,7 +13,7 @@ const (
 	maxCached     = 4 << 10   // bytes of a token; Envoy's own JWT cache has the same limit
 	defaultBytes  = 128 << 20 // of a cache that names no size
 	defaultTTL    = 5 * time.Minute
-	entryOverhead = 512 // bytes of an entry beside its claims: its nodes in cache and policy, subject, strings' headers
+	entryOverhead = 1024 // bytes of an entry beside its claims: its nodes in cache and policy, subject, strings' headers
 	valueOverhead = 64   // bytes of one claim, list element or member: its slot in a map that is half full
 )
 
@@ -93,7 +93,7 @@ func weighValue(v any) int {
 	n := valueOverhead
 	switch v := v.(type) {
 	case map[string]any:
-		n += 384 // a map of up to eight members has one group of slots
+		n += 512 // a map of up to eight members has one group of slots
 		for _, e := range v {
 			n += weighValue(e)
 		}
