@@ -3,6 +3,7 @@ package token_test
 import (
 	"crypto"
 	"crypto/sha256"
+	"runtime"
 	"testing"
 	"time"
 
@@ -72,5 +73,24 @@ func BenchmarkCold(b *testing.B) {
 			}
 			b.ReportMetric(float64(ours)/float64(theirs), "x-go-oidc")
 		})
+	}
+}
+
+// BenchmarkFlood is a hundred thousand distinct valid tokens, more than there
+// is room for: what is held afterwards, as a share of the configured bytes.
+func BenchmarkFlood(b *testing.B) {
+	const bound, tokens = 64 << 20, 100_000
+	c := newCorp(b, authztest.WithAlgorithms("EdDSA"))
+	for b.Loop() {
+		before := heap()
+		v := newVerifier(b, []token.Issuer{c.config()}, token.WithCache(tokens, bound, time.Hour))
+		r := v.Route(token.RouteOptions{})
+		for range tokens {
+			if _, _, err := r.Authenticate(b.Context(), bearer(c.Mint(map[string]any{"roles": []string{"manager"}}))); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.ReportMetric(float64(heap()-before)/bound, "x-bound")
+		runtime.KeepAlive(v)
 	}
 }

@@ -156,6 +156,23 @@ func TestChallenges(t *testing.T) {
 	}
 }
 
+// BRR-15: a challenge is made when the route is, so nothing of a token can be
+// in it; and it has no description that could hold more.
+func TestChallengesTellNothing(t *testing.T) {
+	t.Run("BRR-15", func(t *testing.T) {
+		for reason, challenge := range token.Challenges(token.Challenge{Realm: "r", Scopes: []string{"s"}, ACR: []string{"a"}, MaxAge: time.Minute, ResourceMetadata: "https://m"}) {
+			for param := range strings.SplitSeq(strings.TrimPrefix(challenge, "Bearer "), ", ") {
+				name, _, _ := strings.Cut(param, "=")
+				switch name {
+				case "realm", "error", "scope", "acr_values", "max_age", "resource_metadata":
+				default:
+					t.Errorf("%s: parameter %s", reason, name)
+				}
+			}
+		}
+	})
+}
+
 // Every mistake in what New is given is named.
 func TestNewNamesMistakes(t *testing.T) {
 	c := newCorp(t)
