@@ -52,13 +52,6 @@ type Config struct {
 // DefaultAlgorithms are the signature algorithms of an issuer that names none.
 func DefaultAlgorithms() []string { return []string{"RS256", "PS256", "ES256", "EdDSA"} }
 
-// Equal reports whether a Set made from c can serve o.
-func (c Config) Equal(o Config) bool {
-	algs := slices.Equal(c.Algorithms, o.Algorithms)
-	return algs && c.Issuer == o.Issuer && c.JWKSURI == o.JWKSURI && c.JWKSFile == o.JWKSFile && c.CAFile == o.CAFile &&
-		c.Refresh == o.Refresh && c.Cooldown == o.Cooldown && c.MaxAge == o.MaxAge && c.Timeout == o.Timeout
-}
-
 // A Set is the keys of one issuer. It outlives configurations: whoever reloads
 // reuses a Set whose Config did not change. Safe for concurrent use.
 type Set struct {
