@@ -69,6 +69,9 @@ func TestCLM(t *testing.T) {
 	jose(t, c, v, "CLM-08",
 		refusal{"exp is now, less the leeway", c.Mint(map[string]any{"iat": now.Unix() - 60, "exp": now.Unix() - 10}), authz.Expired})
 	accept("CLM-08+", c.Mint(map[string]any{"iat": now.Unix() - 60, "exp": now.Unix() - 9}))
+	// A token that expired before it was issued has expired, no more.
+	jose(t, c, v, "CLM-08 before iat", refusal{"exp before iat", c.claim("exp", now.Unix()-3600), authz.Expired})
+	accept("CLM-08+ before iat", c.claim("exp", now.Unix()-9))
 	jose(t, c, v, "CLM-09", refusal{"a second over a day", c.claim("exp", now.Unix()+86401), authz.LifetimeTooLong})
 	accept("CLM-09+", c.claim("exp", now.Unix()+86400))
 	jose(t, c, v, "CLM-10",

@@ -51,8 +51,8 @@ func readTimes(claims map[string]any, maxLifetime time.Duration) (times, error) 
 		}
 		*date.into = n
 	}
-	if t.exp <= t.iat || t.exp <= t.nbf {
-		return t, invalid(authz.BadClaim, "exp is not after iat and nbf")
+	if t.exp <= t.nbf {
+		return t, invalid(authz.BadClaim, "exp is not after nbf")
 	}
 	if t.exp-t.iat > int64(maxLifetime/time.Second) {
 		return t, invalid(authz.LifetimeTooLong, "exp is too far from iat")
