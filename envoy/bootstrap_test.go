@@ -65,6 +65,7 @@ func TestSafeSettings(t *testing.T) {
 		{manager, "REJECT_REQUEST", []any{"common_http_protocol_options", "headers_with_underscores_action"}},
 		{filter, false, []any{"failure_mode_allow"}},
 		{filter, "ServiceUnavailable", []any{"status_on_error", "code"}},
+		{filter, "1s", []any{"grpc_service", "timeout"}},
 		{filter, true, []any{"encode_raw_headers"}},
 		{filter, true, []any{"validate_mutations"}},
 		{filter, true, []any{"decoder_header_mutation_rules", "disallow_system"}},
@@ -74,6 +75,40 @@ func TestSafeSettings(t *testing.T) {
 		if got := get(t, c.in, c.at...); got != c.want {
 			t.Errorf("%v is %v, want %v", c.at, got, c.want)
 		}
+	}
+}
+
+// The headers that the demo's world owns are taken from clients by Envoy too,
+// which is what protects a route where ext_authz is off.
+func TestOwnedHeadersAreStripped(t *testing.T) {
+	file, err := os.ReadFile("envoy.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	world, err := os.ReadFile("../cmd/demo/world/sallyport.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stripped := map[any]bool{}
+	mutations := get(t, decode(t, file), append(hcm, "early_header_mutation_extensions", 0, "typed_config", "mutations")...)
+	for _, m := range mutations.([]any) {
+		stripped[m.(map[string]any)["remove"]] = true
+	}
+	owned := 0
+	for _, r := range get(t, decode(t, world), "routes").([]any) {
+		route := r.(map[string]any)
+		if route["onAllow"] == nil {
+			continue
+		}
+		for name := range get(t, route, "onAllow", "requestHeaders", "set").(map[string]any) {
+			owned++
+			if !stripped[name] {
+				t.Errorf("route %v owns %s, and envoy.yaml lets a client's pass", route["name"], name)
+			}
+		}
+	}
+	if owned == 0 {
+		t.Error("the demo's world owns no header")
 	}
 }
 
