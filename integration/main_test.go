@@ -201,7 +201,13 @@ func (w *world) start(s setup) *world {
 	if w.envoy, err = harness.StartEnvoy(ctx, envoyBinary(t), bootstrap, w.dir); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(w.envoy.Kill)
+	t.Cleanup(func() {
+		if t.Failed() {
+			stats, _ := w.envoy.Get(context.Background(), "/stats?usedonly&filter=cluster.authz|ext_authz")
+			t.Logf("sallyport said:\n%s\nenvoy said:\n%s\nenvoy counted:\n%s", w.Log.Tail(10), w.envoy.Log.Tail(10), stats)
+		}
+		w.envoy.Kill()
+	})
 	return w
 }
 

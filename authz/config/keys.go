@@ -258,7 +258,7 @@ type Paths struct {
 
 // An OnAllow is what an allow carries.
 type OnAllow struct {
-	// RequestHeaders are for the upstream. Every header named here, by any route, is set or removed on each allow, authorization and cookie aside.
+	// RequestHeaders are for the upstream. Every header that set names, by any route, is set or removed on each allow, authorization and cookie aside.
 	RequestHeaders RequestHeaders `yaml:"requestHeaders"`
 	// ResponseHeaders are for the caller.
 	ResponseHeaders ResponseHeaders `yaml:"responseHeaders"`

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/sallyport-authz/sallyport/authz"
 	"github.com/sallyport-authz/sallyport/authz/config"
@@ -35,8 +36,17 @@ type build struct {
 	tokens   *tokens // nil: no issuers
 }
 
+// problem reports a mistake, unless there is one about this key already.
 func (b *build) problem(line int, key, format string, args ...any) {
-	b.problems = append(b.problems, b.cfg.Problem(line, key, format, args...))
+	p := b.cfg.Problem(line, key, format, args...)
+	if !slices.ContainsFunc(b.problems, func(q config.Problem) bool { return q.File == p.File && q.Line == p.Line && q.Key == p.Key }) {
+		b.problems = append(b.problems, p)
+	}
+}
+
+// complained reports whether something within a key is wrong already.
+func (b *build) complained(key string) bool {
+	return slices.ContainsFunc(b.problems, func(p config.Problem) bool { return p.Key == key || strings.HasPrefix(p.Key, key+".") })
 }
 
 // parts are what a build takes from outside: what outlives a generation.
@@ -51,12 +61,12 @@ type parts struct {
 }
 
 // load reads the configuration and builds its generation, without network.
-// Either there is a generation or there are problems. files is what to watch,
-// in either case.
+// Either there is a generation or there are problems. files is what to watch
+// in either case, but for a file that cannot be read at all.
 func load(path string, p parts) (gen *generation, files []string, warnings, problems config.Problems) {
 	cfg, problems := config.Load(path)
 	if cfg == nil {
-		return nil, []string{path}, nil, problems
+		return nil, nil, nil, problems
 	}
 	b := &build{cfg: cfg, server: cmp.Or(p.server, &cfg.Server), problems: problems}
 	b.loadPolicies(p.policies)

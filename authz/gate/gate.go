@@ -114,6 +114,9 @@ func (g *Gate) watch(ctx context.Context, files []string, now <-chan os.Signal) 
 		// again; so is a configuration that names other files than before.
 		next := g.reload()
 		seen = latest
+		if next == nil {
+			continue
+		}
 		if !slices.Equal(next, files) {
 			seen = fingerprint{}
 		}
@@ -122,7 +125,7 @@ func (g *Gate) watch(ctx context.Context, files []string, now <-chan os.Signal) 
 }
 
 // reload builds the next generation and takes it if it loads. It returns the
-// files to watch.
+// files to watch, none where those of before are.
 func (g *Gate) reload() []string {
 	gen, files, warnings, problems := load(g.path, g.parts)
 	for _, w := range warnings {

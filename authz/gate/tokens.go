@@ -29,7 +29,9 @@ func (b *build) loadTokens(p parts) {
 			Timeout:    ic.Keys.Timeout,
 		})
 		if err != nil {
-			b.problem(ic.Line, ic.Key, "%v", err)
+			if !b.complained(ic.Key) {
+				b.problem(ic.Line, ic.Key, "%v", err)
+			}
 			continue
 		}
 		b.keys = append(b.keys, issuerKeys{name: ic.Name, id: id, set: set, required: ic.Required})

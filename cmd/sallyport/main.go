@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -85,6 +86,9 @@ mutations. Nothing unknown is allowed.`,
 	for _, c := range root.Commands() {
 		if c.Name() == "completion" {
 			c.Example = `  sallyport completion bash > /etc/bash_completion.d/sallyport`
+			for _, shell := range c.Commands() {
+				shell.Example = "  sallyport completion " + shell.Name()
+			}
 		}
 	}
 	return root
@@ -98,7 +102,7 @@ func configFlag(cmd *cobra.Command, file *string) {
 // needConfig says so where -c is missing.
 func needConfig(cmd *cobra.Command, file string) error {
 	if file == "" {
-		return exitError{exitConfig, fmt.Errorf("%s needs a configuration: -c FILE", cmd.Name())}
+		return exitError{exitConfig, fmt.Errorf("%s needs a configuration: -c FILE", strings.TrimPrefix(cmd.CommandPath(), "sallyport "))}
 	}
 	return nil
 }

@@ -51,7 +51,7 @@ func TestCommands(t *testing.T) {
 		{"serve -c " + bad, 2, "", bad + ":1: routs: unknown key (did you mean routes)"},
 		{"check", 2, "", "check needs a configuration: -c FILE"},
 		{"serve", 2, "", "serve needs a configuration: -c FILE"},
-		{"config print", 2, "", "print needs a configuration: -c FILE"},
+		{"config print", 2, "", "config print needs a configuration: -c FILE"},
 		{"config print -c " + ok, 0, "maxInFlight: 4096", ""},
 		{"config schema", 0, `"$schema"`, ""},
 		{"version", 0, "sallyport ", ""},
@@ -75,7 +75,7 @@ func TestCommands(t *testing.T) {
 }
 
 func TestEveryHelpShowsAnExample(t *testing.T) {
-	for _, args := range []string{"", "serve", "check", "config", "config schema", "config print", "version", "completion"} {
+	for _, args := range []string{"", "serve", "check", "config", "config schema", "config print", "version", "completion", "completion bash"} {
 		status, stdout, _ := execute(t.Context(), append(strings.Fields(args), "--help")...)
 		if status != 0 || !strings.Contains(stdout, "Examples:\n  sallyport") {
 			t.Errorf("sallyport %s --help: status %d, no example in\n%s", args, status, stdout)
