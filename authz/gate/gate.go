@@ -31,6 +31,7 @@ type Gate struct {
 	parts parts
 
 	first   *config.Config // what was read at the start
+	opened  fingerprint    // of its files, from before they were read
 	current atomic.Pointer[generation]
 	ready   atomic.Bool
 }
@@ -95,7 +96,7 @@ func (g *Gate) take(gen *generation) {
 func (g *Gate) watch(ctx context.Context, files []string, now <-chan os.Signal) {
 	w := newWatcher(g.log)
 	defer w.close()
-	seen := digest(files)
+	seen := g.opened
 	for ctx.Err() == nil {
 		w.follow(files)
 		// What changed while nobody watched is found without waiting.

@@ -81,6 +81,9 @@ func (g *Gate) open() (server *extauthz.Server, files []string, warnings, proble
 	if cfg == nil {
 		return nil, nil, nil, problems
 	}
+	// load reads everything again after this, so a change between here and
+	// the first look of watch differs from it and is not lost.
+	g.opened = digest(cfg.Files())
 	key, err := hashKey(cfg.Telemetry)
 	if err != nil {
 		k := cfg.Telemetry.HashKeyFile
