@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"time"
 
-	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
@@ -51,9 +50,6 @@ func WithLogger(l *slog.Logger) Option { return func(s *Server) { s.log = l } }
 // WithTracerProvider sets where the server span of each check goes; nowhere by
 // default.
 func WithTracerProvider(tp trace.TracerProvider) Option { return func(s *Server) { s.tracers = tp } }
-
-// WithMeterProvider sets where the RPC metrics go; nowhere by default.
-func WithMeterProvider(mp metric.MeterProvider) Option { return func(s *Server) { s.meters = mp } }
 
 // WithPropagators sets how the parent of the server span is read from gRPC
 // metadata; W3C trace context by default.

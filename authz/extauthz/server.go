@@ -11,8 +11,6 @@ import (
 	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
-	"go.opentelemetry.io/otel/metric"
-	metricnoop "go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
@@ -39,7 +37,6 @@ type Server struct {
 	tlsFiles        *TLSFiles
 	log             *slog.Logger
 	tracers         trace.TracerProvider
-	meters          metric.MeterProvider
 	propagators     propagation.TextMapPropagator
 
 	inFlight atomic.Int64
@@ -56,7 +53,6 @@ func NewServer(d Decider, opts ...Option) (*Server, error) {
 		maxInFlight: 4096,
 		log:         slog.New(slog.DiscardHandler),
 		tracers:     tracenoop.NewTracerProvider(),
-		meters:      metricnoop.NewMeterProvider(),
 		propagators: propagation.TraceContext{},
 		health:      newHealth(),
 	}

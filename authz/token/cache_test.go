@@ -96,7 +96,43 @@ func TestCACHE(t *testing.T) {
 				t.Fatal("no refresh came")
 			}
 		}
-		ask(t, a, tok, authz.CacheHit, authz.UnknownKey)
+		ask(t, a, tok, authz.CacheMiss, authz.UnknownKey) // as if it had never been remembered
+	})
+	t.Run("CACHE-11 keys", func(t *testing.T) { // on and off give the same when keys change under a remembered token
+		for what, change := range map[string]func(*authztest.Issuer){
+			"a second key for a token without kid": func(i *authztest.Issuer) { i.Rotate("ES256") },
+			"another id for the key":               func(i *authztest.Issuer) { i.Alter(i.Key("ES256"), map[string]any{"kid": "renamed"}) },
+			"new material under the old id":        func(i *authztest.Issuer) { i.Replace(i.Key("ES256")) },
+			"no keys":                              func(i *authztest.Issuer) { i.Withdraw(i.Key("ES256")) },
+		} {
+			iss := authztest.NewIssuer(authztest.WithAlgorithms("ES256"))
+			if err := iss.Listen(""); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = iss.Close() })
+			c := &corp{iss, runKeys(t, keys.Config{Issuer: iss.URL(), Refresh: 30 * time.Millisecond})}
+			on := newVerifier(t, []token.Issuer{c.config()}, cached).Route(token.RouteOptions{})
+			off := newVerifier(t, []token.Issuer{c.config()}).Route(token.RouteOptions{})
+			toks := []string{c.Mint(nil), c.Mint(nil, authztest.Header("kid", authztest.Absent))}
+			for _, tok := range toks {
+				ask(t, on, tok, authz.CacheMiss, "")
+				ask(t, on, tok, authz.CacheHit, "")
+			}
+			change(iss)
+			after := iss.Fetches()
+			for end := time.Now().Add(10 * time.Second); iss.Fetches() < after+2; time.Sleep(time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatal("no refresh came")
+				}
+			}
+			for n, tok := range toks {
+				_, _, errOn := on.Authenticate(t.Context(), bearer(tok))
+				_, _, errOff := off.Authenticate(t.Context(), bearer(tok))
+				if authz.ReasonOf(errOn) != authz.ReasonOf(errOff) || authz.DetailOf(errOn) != authz.DetailOf(errOff) {
+					t.Errorf("%s, token %d: on %v, off %v", what, n, errOn, errOff)
+				}
+			}
+		}
 	})
 	t.Run("CACHE-04", func(t *testing.T) { // revoked while remembered: the next request
 		c := newCorp(t)

@@ -19,6 +19,7 @@ import (
 type verified struct {
 	issuer    *issuer
 	key       *keys.Key
+	header    jws.Header
 	subject   *authz.Subject
 	audiences []string
 	times     times
@@ -39,7 +40,8 @@ func (r *route) verified(ctx context.Context, raw string) (*verified, authz.Cach
 	}
 	if c != nil {
 		key = c.key(raw)
-		if t, ok := c.get(key, r.v.now()); ok {
+		// Keys may have changed since: then it is as if nothing was remembered.
+		if t, ok := c.get(key, r.v.now()); ok && t.issuer.Keys.Holds(t.key, t.header) {
 			return t, authz.CacheHit, t.issuer.Name, nil
 		}
 	}
@@ -79,7 +81,7 @@ func (s *screened) verify(ctx context.Context) (*verified, error) {
 		return nil, errors.New("go-oidc accepted a token without a signature check")
 	}
 	t := &verified{
-		issuer: s.issuer, key: ks.key, subject: s.subject, audiences: s.audiences, times: s.times,
+		issuer: s.issuer, key: ks.key, header: s.token.Header, subject: s.subject, audiences: s.audiences, times: s.times,
 	}
 	t.weigh(len(s.token.Payload))
 	return t, nil

@@ -32,18 +32,33 @@ type snapshot struct {
 
 // has reports whether a key, under its own id, is in the set.
 func (s *snapshot) has(k *Key) bool {
-	return slices.ContainsFunc(s.byID[k.id], func(other *Key) bool {
-		return other == k || other.print == k.print && slices.Equal(other.algs, k.algs)
-	})
+	return slices.ContainsFunc(s.byID[k.id], k.same)
+}
+
+// named returns the keys that a token's kid names: all where it has none.
+func (s *snapshot) named(kid string) []*Key {
+	if kid == "" {
+		return s.keys
+	}
+	return s.byID[kid]
+}
+
+// holds reports whether find would return a key, without allocating.
+func (s *snapshot) holds(key *Key, kid, alg string) bool {
+	fit, there := 0, false
+	for _, k := range s.named(kid) {
+		if slices.Contains(k.algs, alg) {
+			fit++
+			there = there || k.same(key)
+		}
+	}
+	return there && (kid != "" || fit == 1)
 }
 
 // find returns the keys that may verify a token. A token without kid is taken
 // where exactly one key fits (OpenID Connect Core section 10.1).
 func (s *snapshot) find(kid, alg string) (fit []*Key, known bool) {
-	named := s.byID[kid]
-	if kid == "" {
-		named = s.keys
-	}
+	named := s.named(kid)
 	for _, k := range named {
 		if slices.Contains(k.algs, alg) {
 			fit = append(fit, k)

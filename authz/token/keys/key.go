@@ -134,6 +134,11 @@ func bind(named string, pub crypto.PublicKey, issuer []string) []string {
 	return algs
 }
 
+// same reports whether two keys are one, under whatever ids.
+func (k *Key) same(other *Key) bool {
+	return other == k || other.print == k.print && slices.Equal(other.algs, k.algs)
+}
+
 // String names the key for operators, without control characters.
 func (k *Key) String() string {
 	return "key " + quote(k.id) + " for " + strings.Join(k.algs, ", ")

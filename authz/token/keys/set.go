@@ -191,13 +191,8 @@ func (s *Set) Age() (time.Duration, bool) {
 	return max(s.now().Sub(st.at), 0), true
 }
 
-// Usable returns a Denial for issuer_unavailable where keys never came or are
-// older than they may be.
-func (s *Set) Usable() error {
-	_, err := s.state()
-	return err
-}
-
+// state returns the set, or a Denial for issuer_unavailable where keys never
+// came or are older than they may be.
 func (s *Set) state() (*state, error) {
 	st := s.current.Load()
 	if st == nil {
@@ -209,17 +204,15 @@ func (s *Set) state() (*state, error) {
 	return st, nil
 }
 
-// Holds returns nil while a key is in the set and the set may be used: whoever
-// remembers a verified token asks each time it is used again.
-func (s *Set) Holds(k *Key) error {
+// Holds reports whether a key would still be taken for a token with this
+// header. Whoever remembers a verified token asks each time it is used again,
+// and verifies it anew where the answer is no.
+func (s *Set) Holds(k *Key, h jws.Header) bool {
 	st, err := s.state()
 	if err != nil {
-		return err
+		return false
 	}
-	if !st.has(k) {
-		return authz.Refuse(authz.InvalidToken, authz.UnknownKey, errors.New("the issuer withdrew the key"))
-	}
-	return nil
+	return st.holds(k, h.KeyID, Canonical(h.Algorithm))
 }
 
 // Verify checks the signature of a token and returns the key that made it. Its
