@@ -13,10 +13,10 @@ import (
 
 // What is known about an atom for one request.
 type probe struct {
-	text   string // the value
-	id     uint32 // its symbol, or none
-	roles  *closure
-	failed bool // the value is missing or of a type that the atom cannot use
+	text  string // the value
+	id    uint32 // its symbol, or none
+	roles *closure
+	err   error // the value is missing or of a type that the atom cannot use
 }
 
 // finder is the part of an evaluator that finds candidates.
@@ -123,34 +123,11 @@ func (ev *evaluator) probe(i int, b *branch) (st state) {
 	}
 	for j := range b.atoms {
 		a, pr := &b.atoms[j], &ev.probes[i][j]
-		*pr = probe{id: none}
-		v, err := ev.value(a.value)
-		if err != nil {
-			pr.failed = true
-			st.fail(err)
-			continue
-		}
-		text, ok := v.(string)
-		pr.text = text
-		if id, known := ev.s.syms.lookup(text); ok && known {
-			pr.id = id
-		}
-		switch {
-		case a.kind == atomEqual:
-			if pr.id == none && len(a.consts) == 0 {
-				st.no = true
-				st.noDeny = st.noDeny || a.safe
-			}
-		case !ok:
-			pr.failed = true
-			st.fail(fmt.Errorf("%s is no string", ev.s.describe(a.value)))
-		case a.kind == atomRole:
-			if err := ev.probeRole(a, pr); err != nil {
-				st.fail(err)
-			}
-		case a.op == "ipMatch" && net.ParseIP(text) == nil:
-			pr.failed = true
-			st.fail(fmt.Errorf("%s, %q, is no IP address", ev.s.describe(a.value), firstWords(text)))
+		if pr.err = ev.probeAtom(a, pr); pr.err != nil {
+			st.fail(pr.err)
+		} else if a.kind == atomEqual && pr.id == none && len(a.consts) == 0 {
+			st.no = true
+			st.noDeny = st.noDeny || a.safe
 		}
 	}
 	for _, c := range b.conds {
@@ -177,18 +154,41 @@ func (ev *evaluator) probe(i int, b *branch) (st state) {
 	return st
 }
 
+// probeAtom reads what one atom compares.
+func (ev *evaluator) probeAtom(a *atom, pr *probe) error {
+	*pr = probe{id: none}
+	v, err := ev.value(a.value)
+	if err != nil {
+		return err
+	}
+	text, ok := v.(string)
+	pr.text = text
+	if id, known := ev.s.syms.lookup(text); ok && known {
+		pr.id = id
+	}
+	switch {
+	case a.kind == atomEqual:
+	case !ok:
+		return fmt.Errorf("%s is no string", ev.s.describe(a.value))
+	case a.kind == atomRole:
+		return ev.probeRole(a, pr)
+	case a.op == "ipMatch" && net.ParseIP(text) == nil:
+		return fmt.Errorf("%s, %q, is no IP address", ev.s.describe(a.value), firstWords(text))
+	}
+	return nil
+}
+
 func (ev *evaluator) probeRole(a *atom, pr *probe) error {
 	domain := ""
 	if a.domain != nil {
 		v, err := ev.value(*a.domain)
-		if err == nil && !isText(v) {
-			err = fmt.Errorf("%s is no string", ev.s.describe(*a.domain))
-		}
 		if err != nil {
-			pr.failed = true
 			return err
 		}
-		domain = v.(string)
+		var ok bool
+		if domain, ok = v.(string); !ok {
+			return fmt.Errorf("%s is no string", ev.s.describe(*a.domain))
+		}
 	}
 	pr.roles = ev.pin(a.graph, pr.text, domain)
 	return nil
@@ -265,7 +265,7 @@ func (ev *evaluator) screen(i int) bool {
 			if denies && !a.safe {
 				break
 			}
-			if pr.failed || !ev.holds(a, pr, ev.s.rules.cell(i, a.column)) {
+			if pr.err != nil || !ev.holds(a, pr, ev.s.rules.cell(i, a.column)) {
 				ok = false
 				break
 			}

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -101,7 +102,8 @@ func (l *loader) checkRules(s *Snapshot, rd *reader) {
 	model, line := rd.model, rd.model.lines[s.sections.M]
 	switch {
 	case s.noRules:
-		l.fs.add("norules", Finding{File: rd.name, Line: 1, Severity: Warning, Message: "there are no rules of type " + s.sections.P + ": every request is refused",
+		file := cmp.Or(rd.name, model.name)
+		l.fs.add("norules", Finding{File: file, Line: 1, Severity: Warning, Message: "there are no rules of type " + s.sections.P + ": every request is refused",
 			Stock: "the matcher is evaluated once with empty fields, and some effects then allow everything", Fix: "add a rule"})
 	case !reads && s.effect == constant.DenyOverrideEffect && !s.loops:
 		model.errorf("open", line, "every request is allowed, whatever the matcher says", "use the effect some(where (p.eft == allow))", "%s reads no field of %s, so the effect !some(where (p.eft == deny)) allows every request", s.sections.M, s.sections.P)
@@ -120,5 +122,5 @@ func (l *loader) checkRules(s *Snapshot, rd *reader) {
 }
 
 func (l *loader) ruleErrorf(kind string, line int, stock, fix, format string, args ...any) {
-	l.fs.add(kind, Finding{File: l.rules, Line: line, Severity: Error, Stock: stock, Fix: fix, Message: fmt.Sprintf(format, args...)})
+	l.fs.add(kind, Finding{File: l.text.RulesFile, Line: line, Severity: Error, Stock: stock, Fix: fix, Message: fmt.Sprintf(format, args...)})
 }

@@ -60,7 +60,7 @@ type verdict struct {
 func (v verdict) rule(s *Snapshot) (authz.Rule, error) {
 	rule := authz.Rule{}
 	if v.index >= 0 {
-		rule = authz.Rule{File: s.file, Line: int(s.rules.lines[v.index])}
+		rule = s.ruleAt(v.index)
 	}
 	switch {
 	case v.effect == effector.Allow:

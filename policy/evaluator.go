@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/casbin/govaluate"
 )
@@ -123,9 +124,29 @@ func (ev *evaluator) run(x *expression) (v any, err error) {
 		if r := recover(); r != nil {
 			v, err = nil, fmt.Errorf("%v", r)
 		}
+		if err != nil {
+			err = ev.plain(err)
+		}
 	}()
 	return x.run.Eval(ev)
 }
+
+// plain writes an error of the engine, which quotes whole values and shows
+// names as the engine has them, as one of ours.
+func (ev *evaluator) plain(err error) error {
+	msg := firstLine(err)
+	if member, ok := strings.CutPrefix(msg, "No method or field '"); ok {
+		member, name, _ := strings.Cut(member, "' present on parameter '")
+		return fmt.Errorf("%s: there is no member %s", ev.s.renderName(strings.TrimSuffix(name, "'")), member)
+	}
+	if len(msg) > maxMessage {
+		msg = strings.ToValidUTF8(msg[:maxMessage], "") + "..."
+	}
+	return errors.New(lowerFirst(msg))
+}
+
+// maxMessage bounds what a message shows of a value.
+const maxMessage = 200
 
 // runRule implements eval(). Its argument is the text of a rule, compiled at
 // load.

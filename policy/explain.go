@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/sallyport-authz/sallyport/authz"
 )
@@ -13,9 +11,12 @@ import (
 const (
 	// maxMisses is how many near misses an explanation holds.
 	maxMisses = 5
-	// maxExplained is how many rules are looked at for near misses: a tenth
-	// of a second's work.
+	// maxExplained is how many rules are looked at for near misses one by one:
+	// a tenth of a second's work.
 	maxExplained = 200_000
+	// maxNear is how much of the index is walked for near misses among the
+	// rules beyond those.
+	maxNear = 50_000
 )
 
 // An Explanation says what Decide decided and why.
@@ -23,12 +24,14 @@ type Explanation struct {
 	Rule   authz.Rule // the rule that decided, or none
 	Text   string     // that rule as it would be written
 	Err    error      // nil for an allow, else the Denial
-	Roles  []string   // of the subject, by rules and token; at most 256
-	Misses []Miss     // on a denial that no rule made: the rules that came nearest, best first
+	Roles  []string   // of the subject, by rules and token, the nearest first; at most 256
+	Misses []Miss     // on a denial that no rule made: what came nearest, best first
 	Cut    bool       // not every rule was looked at for Misses
 }
 
-// A Miss is a rule that would have allowed, but for the conditions that failed.
+// A Miss is a rule that would have allowed, but for the conditions that
+// failed. Where the matcher reads no rules it is the matcher itself, and Rule
+// and Text are empty.
 type Miss struct {
 	Rule   authz.Rule
 	Text   string
@@ -40,12 +43,10 @@ type Miss struct {
 func (s *Snapshot) Explain(q *Query) Explanation {
 	x := Explanation{}
 	x.Rule, x.Err = s.Decide(q)
-	for i := 0; x.Rule.Line > 0 && i < s.rules.len(); i++ {
-		if int(s.rules.lines[i]) == x.Rule.Line {
-			x.Text = s.ruleText(i)
-		}
+	if i := slices.Index(s.rules.lines, uint32(x.Rule.Line)); x.Rule.Line > 0 && i >= 0 { //nolint:gosec // lines are numbered in 32 bits
+		x.Text = s.ruleText(i)
 	}
-	if s.noRules || !s.loops || len(q.Args) != len(s.fields) || len(q.Roles) > maxTokenRoles {
+	if s.noRules || len(q.Args) != len(s.fields) || len(q.Roles) > maxTokenRoles {
 		return x
 	}
 	ev := s.scratch.Get().(*evaluator)
@@ -57,28 +58,16 @@ func (s *Snapshot) Explain(q *Query) Explanation {
 	if authz.DetailOf(x.Err) != authz.NoRuleMatched {
 		return x
 	}
-	for i := range s.rules.len() {
-		if i == maxExplained {
-			x.Cut = true
-			break
-		}
-		if s.denies(i) {
-			continue
-		}
-		limit := 1 << 30
-		if len(x.Misses) == maxMisses {
-			limit = len(x.Misses[maxMisses-1].Failed)
-		}
-		if n := ev.failures(i); n < limit {
-			x.Misses = append(x.Misses, ev.miss(i))
-			slices.SortStableFunc(x.Misses, func(a, b Miss) int { return cmp.Compare(len(a.Failed), len(b.Failed)) })
-			x.Misses = x.Misses[:min(len(x.Misses), maxMisses)]
-		}
+	e := newExplainer(ev)
+	if s.loops {
+		x.Misses, x.Cut = e.misses()
+	} else {
+		x.Misses = []Miss{{Failed: e.why()}}
 	}
 	return x
 }
 
-// roleNames lists what g gives to the first argument that the plan found.
+// roleNames lists what g gives to the names that the matcher asks it about.
 func (ev *evaluator) roleNames() []string {
 	var names []string
 	for i := range ev.closures[:ev.pinned] {
@@ -92,123 +81,217 @@ func (ev *evaluator) roleNames() []string {
 	return names
 }
 
-// nearest returns the alternative of the matcher of which rule i fails the
-// fewest conditions, and how many those are.
-func (ev *evaluator) nearest(i int) (branch, failed int) {
-	failed = 1 << 30
-	for n := range ev.s.plan.branches {
-		b, count := &ev.s.plan.branches[n], 0
-		for j := range b.atoms {
-			if pr := &ev.probes[n][j]; pr.failed || !ev.holds(&b.atoms[j], pr, ev.s.rules.cell(i, b.atoms[j].column)) {
-				count++
-			}
-		}
-		for _, c := range b.conds {
+// An explainer looks at rules that did not match.
+type explainer struct {
+	*evaluator
+	base []int // by branch: how many conditions the request fails whatever the rule
+}
+
+func newExplainer(ev *evaluator) *explainer {
+	e := &explainer{evaluator: ev}
+	for i := range ev.s.plan.branches {
+		n := 0
+		for _, c := range ev.s.plan.branches[i].conds {
 			if ok, err := ev.eval(c.run); err != nil || !ok {
-				count++
+				n++
 			}
 		}
-		if count < failed {
-			branch, failed = n, count
+		e.base = append(e.base, n)
+	}
+	return e
+}
+
+// misses finds the rules that allow and fail the fewest conditions. cut says
+// that there are rules it did not look at.
+func (e *explainer) misses() (list []Miss, cut bool) {
+	type near struct{ rule, failed int }
+	s, best := e.s, []near(nil)
+	look := func(i int) {
+		if s.denies(i) {
+			return
+		}
+		limit := 1 << 30
+		if len(best) == maxMisses {
+			limit = best[maxMisses-1].failed
+		}
+		e.row = s.rules.row(i)
+		if _, n := e.nearest(limit); n < limit {
+			at, _ := slices.BinarySearchFunc(best, n+1, func(b near, n int) int { return cmp.Compare(b.failed, n) })
+			best = slices.Insert(best, at, near{i, n})
+			best = best[:min(len(best), maxMisses)]
+		}
+	}
+	cut = s.rules.len() > maxExplained
+	for i := range min(s.rules.len(), maxExplained) {
+		look(i)
+	}
+	if cut {
+		for _, i := range e.nearBy() {
+			look(i)
+		}
+	}
+	for _, b := range best {
+		e.row = s.rules.row(b.rule)
+		list = append(list, Miss{Rule: s.ruleAt(b.rule), Text: s.ruleText(b.rule), Failed: e.why()})
+	}
+	return list, cut
+}
+
+// nearBy returns rules beyond maxExplained that the index finds when one of
+// its levels may fail, in order.
+func (e *explainer) nearBy() []int {
+	var found []uint32
+	for i := range e.s.plan.branches {
+		if b := &e.s.plan.branches[i]; b.allow != nil {
+			found = b.allow.Near(found, e.level(i, b), maxNear)
+		}
+	}
+	slices.Sort(found)
+	var out []int
+	for _, i := range slices.Compact(found) {
+		if i >= maxExplained {
+			out = append(out, int(i))
+		}
+	}
+	return out
+}
+
+// nearest returns the alternative of the matcher of which the current rule
+// fails the fewest conditions, and how many those are: at least one, and at
+// most limit, where counting stops.
+func (e *explainer) nearest(limit int) (branch, failed int) {
+	failed = limit
+	for i := range e.s.plan.branches {
+		if n := e.failures(i, failed); n < failed {
+			branch, failed = i, n
 		}
 	}
 	return branch, failed
 }
 
-// failures counts at least one: the rule did not match.
-func (ev *evaluator) failures(i int) int {
-	_, n := ev.nearest(i)
+func (e *explainer) failures(branch, limit int) int {
+	b, n := &e.s.plan.branches[branch], e.base[branch]
+	for j := 0; j < len(b.atoms) && n < limit; j++ {
+		if !e.fits(branch, j) {
+			n++
+		}
+	}
+	for j := 0; j < len(b.rest) && n < limit; j++ {
+		if ok, err := e.eval(b.rest[j].run); err != nil || !ok {
+			n++
+		}
+	}
 	return max(n, 1)
 }
 
-// miss says which conditions rule i fails.
-func (ev *evaluator) miss(i int) Miss {
-	s := ev.s
-	m := Miss{Rule: authz.Rule{File: s.file, Line: int(s.rules.lines[i])}, Text: s.ruleText(i)}
-	n, _ := ev.nearest(i)
-	b := &s.plan.branches[n]
-	for j := range b.atoms {
-		a, pr := &b.atoms[j], &ev.probes[n][j]
-		cell := s.rules.cell(i, a.column)
-		if !pr.failed && ev.holds(a, pr, cell) {
-			continue
-		}
-		m.Failed = append(m.Failed, s.failedAtom(a, pr, s.syms.text(cell)))
-	}
-	for _, c := range b.conds {
-		if ok, err := ev.eval(c.run); err != nil {
-			m.Failed = append(m.Failed, fmt.Sprintf("%s: %v", s.render(c.term), err))
-		} else if !ok {
-			m.Failed = append(m.Failed, s.render(c.term)+" is false")
-		}
-	}
-	if len(m.Failed) == 0 {
-		what := "another condition of the matcher is false"
-		if _, err := ev.match(i); err != nil {
-			what = "the rule cannot be evaluated: " + firstLine(err)
-		}
-		m.Failed = append(m.Failed, what)
-	}
-	return m
+// fits reports whether the current rule fits an atom.
+func (e *explainer) fits(branch, j int) bool {
+	a, pr := &e.s.plan.branches[branch].atoms[j], &e.probes[branch][j]
+	return pr.err == nil && e.holds(a, pr, e.row[a.column])
 }
 
-func (s *Snapshot) failedAtom(a *atom, pr *probe, cell string) string {
-	left, right := s.describe(a.value), s.sections.P+"."+s.pFields[a.column]
-	if pr.failed {
-		return fmt.Sprintf("%s with %s: the value is missing or of another type", left, right)
+// why says which conditions the current rule fails.
+func (e *explainer) why() (failed []string) {
+	branch, _ := e.nearest(1 << 30)
+	b := &e.s.plan.branches[branch]
+	for j := range b.atoms {
+		if !e.fits(branch, j) {
+			failed = append(failed, e.atom(&b.atoms[j], &e.probes[branch][j]))
+		}
 	}
+	for _, list := range [][]cond{b.rest, b.conds} {
+		for _, c := range list {
+			if ok, err := e.eval(c.run); err != nil || !ok {
+				failed = append(failed, e.cond(c, err)...)
+			}
+		}
+	}
+	if len(failed) == 0 { // nothing that the plan knows by itself
+		_, err := e.eval(e.s.matcher)
+		failed = e.cond(cond{term: e.s.matcher.tree}, err)
+	}
+	return failed
+}
+
+// atom says why the current rule does not fit an atom.
+func (e *explainer) atom(a *atom, pr *probe) string {
+	s := e.s
+	left, right := s.describe(a.value), s.sections.P+"."+s.pFields[a.column]
+	value, cell := show(pr.text), show(s.syms.text(e.row[a.column]))
 	switch a.kind {
 	case atomEqual:
-		return fmt.Sprintf("%s == %s: %q is not %q", left, right, pr.text, cell)
+		if pr.err != nil {
+			return fmt.Sprintf("%s == %s: %v", left, right, pr.err)
+		}
+		if v, err := e.value(a.value); err == nil && !isText(v) {
+			value = show(v)
+		}
+		return fmt.Sprintf("%s == %s: %s is not %s", left, right, value, cell)
 	case atomRole:
-		in := ""
+		call, in := fmt.Sprintf("%s(%s, %s", a.graph.key, left, right), ""
 		if a.domain != nil {
-			in = fmt.Sprintf(" in %q", pr.roles.domain)
+			call += ", " + s.describe(*a.domain)
 		}
-		return fmt.Sprintf("%s(%s, %s): %q does not have %q%s", a.graph.key, left, right, pr.text, cell, in)
-	}
-	return fmt.Sprintf("%s(%s, %s): %q does not match %q", a.op, left, right, pr.text, cell)
-}
-
-// ruleText writes a rule as a line of a rules file, without quotes.
-func (s *Snapshot) ruleText(i int) string {
-	parts := []string{s.sections.P}
-	for _, id := range s.rules.row(i) {
-		parts = append(parts, s.syms.text(id))
-	}
-	return strings.Join(parts, ", ")
-}
-
-// render writes a term much as the model has it.
-func (s *Snapshot) render(t *term) string {
-	switch t.kind {
-	case termRequest:
-		return strings.Join(append([]string{s.sections.R, t.name}, t.path...), ".")
-	case termPolicy:
-		return s.sections.P + "." + t.name
-	case termConst:
-		if text, ok := t.value.(string); ok {
-			return strconv.Quote(text)
+		if pr.err != nil {
+			return fmt.Sprintf("%s): %v", call, pr.err)
 		}
-		return fmt.Sprint(t.value)
-	case termCompare:
-		return s.render(t.args[0]) + " " + t.name + " " + s.render(t.args[1])
-	case termNot:
-		return "!" + s.render(t.args[0])
-	case termCall:
-		return t.name + "(" + s.renderAll(t.args, ", ") + ")"
-	case termOr:
-		return "(" + s.renderAll(t.args, " || ") + ")"
-	case termAnd:
-		return "(" + s.renderAll(t.args, " && ") + ")"
+		if a.domain != nil {
+			in = " in " + show(pr.roles.domain)
+		}
+		return fmt.Sprintf("%s): %s does not have %s%s", call, value, cell, in)
 	}
-	return "(" + s.renderAll(t.args, ", ") + ")"
+	if pr.err != nil {
+		return fmt.Sprintf("%s(%s, %s): %v", a.op, left, right, pr.err)
+	}
+	return fmt.Sprintf("%s(%s, %s): %s does not match %s", a.op, left, right, value, cell)
 }
 
-func (s *Snapshot) renderAll(ts []*term, sep string) string {
-	parts := make([]string, len(ts))
-	for i, t := range ts {
-		parts[i] = s.render(t)
+// cond says why a condition does not hold, with the values that it reads. Of
+// the text that eval() runs it names the conditions that fail.
+func (e *explainer) cond(c cond, err error) (failed []string) {
+	text := e.s.render(c.term.tokens)
+	if c.term.kind == termCall && c.term.name == "eval" {
+		x := e.s.evals[e.row[e.s.column(c.term.args[0].name)]]
+		if x == nil {
+			return []string{text + " was not compiled"}
+		}
+		for _, t := range flatten(x.tree, termAnd) {
+			run, lerr := link(t.tokens, e.s.functions)
+			if lerr != nil {
+				continue
+			}
+			if ok, err := e.eval(&expression{run: run}); err != nil || !ok {
+				for _, f := range e.cond(cond{term: t}, err) {
+					failed = append(failed, text+": "+f)
+				}
+			}
+		}
+		if failed != nil {
+			return failed
+		}
 	}
-	return strings.Join(parts, sep)
+	if err != nil {
+		return []string{fmt.Sprintf("%s: %v", text, err)}
+	}
+	text += " is false"
+	seen, sep := map[string]bool{}, ": "
+	c.term.walk(func(t *term) {
+		var v any
+		switch t.kind {
+		case termRequest:
+			v, err = e.value(e.s.operand(t))
+		case termPolicy:
+			v = e.s.syms.text(e.row[e.s.column(t.name)])
+		default:
+			return
+		}
+		name := e.s.render(t.tokens)
+		if err != nil || seen[name] || len(seen) == maxShown {
+			return
+		}
+		seen[name] = true
+		text += fmt.Sprintf("%s%s is %s", sep, name, show(v))
+		sep = ", "
+	})
+	return []string{text}
 }

@@ -97,7 +97,7 @@ func (sc *scope) explain(err error, names map[string]govaluate.ExpressionFunctio
 		}
 		return fmt.Errorf("an operator or a value is missing: %s stands directly before %s", strings.ToLower(from), strings.ToLower(to))
 	}
-	return errors.New(strings.ToLower(msg[:min(1, len(msg))]) + msg[min(1, len(msg)):])
+	return errors.New(lowerFirst(msg))
 }
 
 // maxNesting bounds parentheses: analysis takes time that is quadratic in it.

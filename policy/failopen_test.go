@@ -112,6 +112,43 @@ func TestFailOpen(t *testing.T) {
 	}
 }
 
+// TestNoRulesOfPatterns: stock evaluates a matcher once with empty fields, and
+// an empty pattern matches everything.
+func TestNoRulesOfPatterns(t *testing.T) {
+	model := strings.NewReplacer("g(r.sub, p.sub) && keyMatch2(r.obj, p.obj) && r.act == p.act", "regexMatch(r.sub, p.sub) && regexMatch(r.obj, p.obj) && regexMatch(r.act, p.act)").Replace(rbac)
+	q := &policy.Query{Args: []any{"user:c/eve", "/admin", "DELETE"}}
+	if ok, err := stock(t, model, "").Enforce(q.Args...); !ok || err != nil {
+		t.Fatalf("stock does not fail open: %v, %v", ok, err)
+	}
+	if _, err := load(t, model, "").Decide(q); authz.DetailOf(err) != authz.NoRules {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestJoinedFields: stock takes two rules for one when their fields are alike
+// once they are joined by commas, and drops the second.
+func TestJoinedFields(t *testing.T) {
+	const rules = "p, \"a,b\", /x, GET, allow\np, a, \"b,/x\", GET, allow\np, user:c/eve, \"/y,GET\", x, deny\n"
+	model := strings.Replace(denyModel, "keyMatch2(r.obj, p.obj)", "r.obj == p.obj", 1)
+	s := load(t, model, rules)
+	for _, c := range []struct {
+		sub, obj string
+		line     int
+	}{{"a,b", "/x", 1}, {"a", "b,/x", 2}} {
+		rule, err := s.Decide(&policy.Query{Args: []any{c.sub, c.obj, "GET"}})
+		if err != nil || rule.Line != c.line {
+			t.Errorf("%s: got %v, %v", c.sub, rule, err)
+		}
+	}
+}
+
+// TestBrackets: Casbin rewrites brackets in a matcher that holds "in", inside
+// of strings too; that is said.
+func TestBrackets(t *testing.T) {
+	_, fs := loadAll(strings.Replace(rbac, "r.act == p.act", "r.act in ['GET', 'PUT'] && r.act == p.act", 1), "p, role:a, /x, GET\n")
+	wantFinding(t, fs, policy.Warning, "brackets in a matcher")
+}
+
 func TestAllFindingsAtOnce(t *testing.T) {
 	_, fs := loadAll(rbac, "p, a\nq, b\n\n# fine\np, role:a, /x, GET\ng, a\n")
 	var lines []int

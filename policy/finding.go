@@ -25,7 +25,7 @@ func (s Severity) String() string {
 
 // A Finding is one thing that is wrong, or suspicious, in a model or in rules.
 type Finding struct {
-	File     string // as it was given to Load
+	File     string // as it was given in the Text
 	Line     int    // from 1, comments and blank lines counted; 0 for the file as a whole
 	Severity Severity
 	Message  string

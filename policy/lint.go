@@ -9,20 +9,23 @@ import (
 )
 
 // lint warns about what is legal, does something, and is hardly what was
-// meant. None of it refuses the snapshot.
+// meant. None of it refuses the snapshot, and none of it takes more time than
+// is proportional to the number of rules.
 func (l *loader) lint(s *Snapshot, rd *reader) {
 	l.lintMatcher(s, rd.model)
+	l.lintSections(s, rd.model)
 	l.lintPatterns(s)
 	l.lintLinks(s, rd)
-	l.lintNames(s, rd)
-	if linear, why := s.plan.cost(s); linear && s.rules.len() > 0 {
-		rd.model.warnf("cost", rd.model.lines[s.sections.M], "every request walks every rule", "join conditions with && and put one such comparison among them",
-			"the cost of a decision grows with the number of rules: %s", why)
+	l.lintRoles(s, rd)
+	if s.loops && len(s.matcher.reads) > 0 {
+		l.lintFields(s, rd.model)
+		l.lintShadowed(s)
+		l.lintCost(s, rd.model)
 	}
 }
 
 func (l *loader) ruleWarnf(kind string, line int, stock, fix, format string, args ...any) {
-	l.fs.add(kind, Finding{File: l.rules, Line: line, Severity: Warning, Stock: stock, Fix: fix, Message: fmt.Sprintf(format, args...)})
+	l.fs.add(kind, Finding{File: l.text.RulesFile, Line: line, Severity: Warning, Stock: stock, Fix: fix, Message: fmt.Sprintf(format, args...)})
 }
 
 func (l *loader) lintMatcher(s *Snapshot, mf *modelFile) {
@@ -65,62 +68,6 @@ func mixed(ts []govaluate.ExpressionToken) bool {
 		}
 	}
 	return false
-}
-
-// lintPatterns looks at each distinct pattern of the rules once.
-func (l *loader) lintPatterns(s *Snapshot) {
-	for _, u := range s.matcher.uses {
-		if u.field == "" {
-			continue
-		}
-		seen, column := make([]bool, len(s.syms.vals)), s.column(u.field)
-		for i := range s.rules.len() {
-			id := s.rules.cell(i, column)
-			if seen[id] {
-				continue
-			}
-			seen[id] = true
-			if stock, fix := patternTrap(u.op, s.syms.text(id)); stock != "" {
-				l.ruleWarnf("trap:"+u.op, int(s.rules.lines[i]), stock, fix, "pattern %q of %s: %s", firstWords(s.syms.text(id)), u.op, stock)
-			}
-		}
-	}
-}
-
-// patternTrap says what a pattern does that its author may not expect.
-func patternTrap(op, p string) (stock, fix string) {
-	switch op {
-	case "keyMatch":
-		if i := strings.IndexByte(p, '*'); i >= 0 && i < len(p)-1 {
-			return "everything after the first * is ignored", "use keyMatch2 or globMatch"
-		}
-		return "", ""
-	case "keyMatch2", "keyMatch3", "keyMatch4", "keyMatch5":
-		switch {
-		case strings.HasPrefix(p, "*"):
-			return "it matches any path that contains the rest", "start with /"
-		case strings.IndexByte(p, '?') >= 0:
-			return "? makes the character before it optional; a path has no query here", "write the path alone"
-		case strings.IndexByte(p, '|') >= 0:
-			return "the alternatives are anchored on one side only", "write two rules"
-		case op == "keyMatch2" && strings.IndexByte(p, '{') >= 0:
-			return "{name} is no parameter here", "write :name, or use keyMatch3"
-		case op != "keyMatch2" && strings.Contains(p, "/:"):
-			return ":name is no parameter here", "write {name}, or use keyMatch2"
-		}
-		for i := range len(p) {
-			if p[i] == '*' && (i == 0 || p[i-1] != '/') {
-				return "* repeats the character before it", "write /*"
-			}
-		}
-	case "regexMatch":
-		anchored := strings.HasPrefix(p, "^") && strings.HasSuffix(p, "$")
-		grouped := strings.HasPrefix(p, "^(") && strings.HasSuffix(p, ")$")
-		if !anchored || strings.Contains(p, "|") && !grouped {
-			return "it matches anywhere in the value, GET also matches GETX", "write ^(...)$"
-		}
-	}
-	return "", ""
 }
 
 // lintLinks looks at the shape of the role definitions.
@@ -182,38 +129,6 @@ func (g *graph) depths() (depth []int, cyclic []bool) {
 		}
 	}
 	return depth, cyclic
-}
-
-// lintNames finds rules for a role that nothing grants: a bare name where a
-// token's role is called role:NAME.
-func (l *loader) lintNames(s *Snapshot, rd *reader) {
-	g := s.graphs["g"]
-	if g == nil {
-		return
-	}
-	column := -1
-	s.matcher.tree.walk(func(t *term) {
-		if t.kind == termCall && t.name == "g" && t.args[0].kind == termRequest && t.args[1].kind == termPolicy {
-			column = s.column(t.args[1].name)
-		}
-	})
-	if column < 0 || g.patterns() {
-		return
-	}
-	known := map[uint32]bool{}
-	t := rd.tables["g"]
-	for i := range t.len() {
-		known[t.cell(i, 0)], known[t.cell(i, 1)] = true, true
-	}
-	for i := range s.rules.len() {
-		id := s.rules.cell(i, column)
-		name := s.syms.text(id)
-		if known[id] || name == "" || name == "anonymous" || strings.Contains(name, ":") {
-			continue
-		}
-		known[id] = true
-		l.ruleWarnf("name", int(s.rules.lines[i]), "the rule matches a subject of that name", fmt.Sprintf("write role:%s for a role of the token, user:ISSUER/%s for a person", name, name), "%q is neither a role (role:NAME) nor a subject (user:ISSUER/SUB), and no link names it", firstWords(name))
-	}
 }
 
 func sortedKeys[V any](m map[string]V) []string {

@@ -2,7 +2,6 @@ package policy_test
 
 import (
 	"testing"
-	"testing/fstest"
 
 	"github.com/sallyport-authz/sallyport/policy"
 )
@@ -18,8 +17,5 @@ func load(t testing.TB, model, rules string, opts ...policy.Option) *policy.Snap
 }
 
 func loadAll(model, rules string, opts ...policy.Option) (*policy.Snapshot, []policy.Finding) {
-	return policy.Load(fstest.MapFS{
-		"model.conf": {Data: []byte(model)},
-		"policy.csv": {Data: []byte(rules)},
-	}, "model.conf", "policy.csv", opts...)
+	return policy.Compile(&policy.Text{ModelFile: "model.conf", Model: model, RulesFile: "policy.csv", Rules: rules}, opts...)
 }

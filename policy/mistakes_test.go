@@ -48,6 +48,16 @@ var mistakes = []struct{ name, model, rules string }{
 	{"byte order mark", "", "\xef\xbb\xbfp, role:a, /x, GET"},
 	{"string with comment", strings.ReplaceAll(rbac, "r.act == p.act", "r.act == '#'"), "p, role:a, /x, GET"},
 	{"no operator", strings.ReplaceAll(rbac, "m = g(r.sub, p.sub) &&", "m = (g(r.sub, p.sub))"), "p, role:a, /x, GET"},
+	{"role without rules", "", "p, role:a, /x, GET\ng, user:c/a, role:a\ng, user:c/a, role:b"},
+	{"bare role in a link", "", "p, admin, /x, GET\ng, user:c/a, admin"},
+	{"field that is not compared", strings.ReplaceAll(rbac, " && r.act == p.act", ""), "p, role:a, /x, GET"},
+	{"deny under an effect that allows", strings.ReplaceAll(denyModel, " && !some(where (p.eft == deny))", ""), "p, role:a, /x, GET, allow\np, user:c/eve, /x, GET, deny"},
+	{"allow and deny alike", denyModel, "p, role:a, /x, GET, allow\np, role:a, /x, GET, deny"},
+	{"roles that are not asked", strings.ReplaceAll(rbac, "g(r.sub, p.sub)", "r.sub == p.sub"), "p, role:a, /x, GET\ng, user:c/a, role:a"},
+	{"broken matcher that is not in use", rbac + "m2 = r.sub == p.name\n", "p, role:a, /x, GET"},
+	{"dot in a pattern", "", "p, role:a, /v1.0/x, GET"},
+	{"colon in a pattern", "", "p, role:a, /users:batch, GET"},
+	{"date", strings.ReplaceAll(rbac, "r.act == p.act", "r.act == '2026-01-01'"), "p, role:a, /x, GET"},
 }
 
 const denyModel = `[request_definition]
@@ -82,17 +92,22 @@ func TestMistakes(t *testing.T) {
 		}
 		got.Files = append(got.Files, txtar.File{Name: m.name, Data: []byte(b.String())})
 	}
-	const golden = "testdata/mistakes.golden"
+	golden(t, "testdata/mistakes.golden", &got)
+}
+
+// golden compares an archive with a file.
+func golden(t *testing.T, file string, got *txtar.Archive) {
+	t.Helper()
 	if *update {
-		if err := os.WriteFile(golden, txtar.Format(&got), 0o600); err != nil {
+		if err := os.WriteFile(file, txtar.Format(got), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	want, err := os.ReadFile(golden)
+	want, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if string(want) != string(txtar.Format(&got)) {
-		t.Errorf("the messages changed (go test -update rewrites %s):\n%s", golden, txtar.Format(&got))
+	if string(want) != string(txtar.Format(got)) {
+		t.Errorf("the messages changed (go test -update rewrites %s):\n%s", file, txtar.Format(got))
 	}
 }

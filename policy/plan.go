@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/casbin/casbin/v2/constant"
-	"github.com/casbin/govaluate"
 
 	"github.com/sallyport-authz/sallyport/policy/index"
 )
@@ -27,16 +26,17 @@ type plan struct {
 
 // A branch is one alternative of the matcher.
 type branch struct {
-	conds []cond
+	conds []cond // what reads the request alone
 	atoms []atom
-	level []int // the atoms that are levels of the indexes
+	rest  []cond // everything else
+	level []int  // the atoms that are levels of the indexes
 	allow *index.Index
 	deny  *index.Index // nil: all rules that deny are candidates
 	loose []operand    // values whose absence makes the branch fail somewhere
 	why   string       // why there is no index, or empty
 }
 
-// A cond reads the request alone, and is evaluated once.
+// A cond is a condition that the engine evaluates.
 type cond struct {
 	term *term
 	run  *expression
@@ -71,7 +71,7 @@ type atom struct {
 }
 
 // newPlan analyses the matcher and builds the indexes.
-func newPlan(s *Snapshot, functions map[string]govaluate.ExpressionFunction) *plan {
+func newPlan(s *Snapshot) *plan {
 	p := &plan{}
 	var allow []uint32
 	for i := range s.rules.len() {
@@ -84,7 +84,7 @@ func newPlan(s *Snapshot, functions map[string]govaluate.ExpressionFunction) *pl
 	alternatives := flatten(s.matcher.tree, termOr)
 	firm := true // whether all alternatives can be evaluated whatever the rule
 	for _, t := range alternatives {
-		b, ok := newBranch(s, t, functions)
+		b, ok := newBranch(s, t)
 		firm = firm && ok
 		p.branches = append(p.branches, b)
 	}
@@ -109,20 +109,24 @@ func flatten(t *term, kind termKind) []*term {
 
 // newBranch sorts the conditions of one alternative. firm is false if one of
 // them can fail for some rules and not for others.
-func newBranch(s *Snapshot, t *term, functions map[string]govaluate.ExpressionFunction) (b branch, firm bool) {
+func newBranch(s *Snapshot, t *term) (b branch, firm bool) {
 	firm = true
 	for _, c := range flatten(t, termAnd) {
 		a, ok := s.atom(c)
-		switch {
-		case ok:
+		if ok {
 			a.safe = firm
 			b.atoms = append(b.atoms, a)
-		case !c.readsPolicy():
-			if run, err := link(c.tokens, functions); err == nil {
-				b.conds = append(b.conds, cond{c, &expression{run: run}, firm})
-			}
-		default:
+			continue
+		}
+		run, err := link(c.tokens, s.functions)
+		switch {
+		case err != nil: // then only the matcher as a whole can tell
+			firm = false
+		case c.readsPolicy():
+			b.rest = append(b.rest, cond{c, &expression{run: run}, firm})
 			firm = firm && s.firm(c, &b)
+		default:
+			b.conds = append(b.conds, cond{c, &expression{run: run}, firm})
 		}
 	}
 	return b, firm
@@ -274,7 +278,7 @@ func (b *branch) build(s *Snapshot, allow, deny []uint32, others bool) {
 	}
 	if b.level = order(false); len(b.level) > 0 {
 		b.allow = index(b.level, allow)
-	} else if len(b.conds) == 0 {
+	} else if len(b.atoms)+len(b.rest) > 0 { // or the first rule that is looked at matches
 		b.why = "no condition compares a value of the request with a field by ==, g or a path operator"
 	}
 	// The deny index shares the levels of the other, or there is none.

@@ -7,7 +7,7 @@
 // The loop over the rules is ours, because the stock enforcer compiles
 // patterns on every call, remembers role checks without bound, cannot take
 // roles from a token, and lets pass what it cannot read. Where it fails open
-// we refuse, at load where that is possible: [Load] returns every such
+// we refuse, at load where that is possible: [Compile] returns every such
 // [Finding]. A rule that cannot be evaluated on a request does not match if
 // it would allow, and refuses if it would deny.
 //
@@ -20,14 +20,10 @@
 package policy
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
+	"cmp"
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"path"
+	"path/filepath"
 	"slices"
 	"sync"
 
@@ -40,7 +36,7 @@ import (
 // lock.
 type Snapshot struct {
 	revision string
-	file     string // base name of the rules file
+	file     string // base name of the rules file, or empty
 	sections Sections
 	fields   []string // of the request definition
 	pFields  []string
@@ -48,14 +44,15 @@ type Snapshot struct {
 	eft      int    // column, or -1
 	deny     uint32 // symbol of "deny", or none
 
-	syms     *symbols
-	patterns *patterns
-	rules    *table
-	graphs   map[string]*graph
-	roles    map[string]uint32 // bare role name to the symbol role:NAME
-	matcher  *expression
-	plan     *plan
-	evals    map[uint32]*expression // by symbol of the rule's text
+	syms      *symbols
+	patterns  *patterns
+	rules     *table
+	graphs    map[string]*graph
+	roles     map[string]uint32 // bare role name to the symbol role:NAME
+	functions map[string]govaluate.ExpressionFunction
+	matcher   *expression
+	plan      *plan
+	evals     map[uint32]*expression // by symbol of the rule's text
 
 	loops    bool // the matcher is evaluated for each rule
 	noRules  bool // it reads rules, and there are none
@@ -71,7 +68,7 @@ type Sections struct {
 	R, P, E, M string
 }
 
-// An Option tunes Load. No option can switch a check off.
+// An Option tunes Compile. No option can switch a check off.
 type Option func(*loader)
 
 // WithSections chooses among the definitions of a model that has several, for
@@ -79,53 +76,41 @@ type Option func(*loader)
 func WithSections(s Sections) Option { return func(l *loader) { l.sections = s } }
 
 type loader struct {
+	text     *Text
 	sections Sections
-	rules    string // name of the rules file
 	fs       findings
 
-	matching  map[string]Matching
-	functions map[string]govaluate.ExpressionFunction
+	matching map[string]Matching
 }
 
-// Load reads a model and its rules from fsys. It returns every finding at
-// once, sorted by file and line, and a nil Snapshot if any of them is an
-// [Error]. A rules name that is empty means no rules.
-func Load(fsys fs.FS, model, rules string, opts ...Option) (*Snapshot, []Finding) {
-	l := &loader{}
+// Compile checks and compiles one revision. It returns every finding at once,
+// sorted by file and line, and a nil Snapshot if any of them is an [Error].
+func Compile(t *Text, opts ...Option) (*Snapshot, []Finding) {
+	l := &loader{text: t}
 	for _, opt := range opts {
 		opt(l)
 	}
-	for _, d := range []struct {
-		s *string
-		v string
-	}{{&l.sections.R, "r"}, {&l.sections.P, "p"}, {&l.sections.E, "e"}, {&l.sections.M, "m"}} {
-		if *d.s == "" {
-			*d.s = d.v
-		}
-	}
-	l.rules = rules
-	s := l.load(fsys, model)
+	l.sections.R = cmp.Or(l.sections.R, "r")
+	l.sections.P = cmp.Or(l.sections.P, "p")
+	l.sections.E = cmp.Or(l.sections.E, "e")
+	l.sections.M = cmp.Or(l.sections.M, "m")
+	s := l.load()
 	if l.fs.failed() {
 		s = nil
 	}
 	return s, l.fs.sorted()
 }
 
-func (l *loader) load(fsys fs.FS, modelName string) *Snapshot {
-	modelText, err := readFile(fsys, modelName, maxModel)
-	if err != nil {
-		l.fs.add("read", Finding{File: modelName, Severity: Error, Message: err.Error()})
-	}
-	rulesText, rulesName := "", l.rules
+func (l *loader) load() *Snapshot {
+	rulesText, rulesName := "", l.text.RulesFile
 	if rulesName != "" {
-		if rulesText, err = readFile(fsys, rulesName, maxRulesFile); err != nil {
-			l.fs.add("read", Finding{File: rulesName, Severity: Error, Message: err.Error()})
-		}
+		rulesText = l.text.Rules
 	}
-	if l.fs.failed() {
+	if len(rulesText) > maxRulesFile {
+		l.fs.add("size", Finding{File: rulesName, Severity: Error, Message: fmt.Sprintf("the rules have %d bytes, more than %d", len(rulesText), maxRulesFile)})
 		return nil
 	}
-	mf := parseModel(modelName, modelText, &l.fs)
+	mf := parseModel(l.text.ModelFile, l.text.Model, &l.fs)
 	if mf == nil {
 		return nil
 	}
@@ -137,8 +122,7 @@ func (l *loader) load(fsys fs.FS, modelName string) *Snapshot {
 	}
 	l.checkMatching(mf)
 	s := &Snapshot{
-		revision: revision(modelText, rulesText, fmt.Sprint(l.sections, l.matching)),
-		file:     path.Base(rulesName),
+		revision: revision(l.text.Model, rulesText, fmt.Sprint(l.matching)),
 		sections: l.sections,
 		fields:   mf.fields(l.sections.R),
 		pFields:  mf.fields(l.sections.P),
@@ -148,6 +132,9 @@ func (l *loader) load(fsys fs.FS, modelName string) *Snapshot {
 		graphs:   map[string]*graph{},
 		evals:    map[uint32]*expression{},
 		effector: effector.NewDefaultEffector(),
+	}
+	if rulesName != "" {
+		s.file = filepath.Base(rulesName)
 	}
 	s.eft = slices.Index(s.pFields, "eft")
 	rd := newReader(rulesName, mf, s.syms, &l.fs)
@@ -172,7 +159,7 @@ func (l *loader) load(fsys fs.FS, modelName string) *Snapshot {
 	if l.fs.failed() {
 		return nil
 	}
-	s.plan = newPlan(s, l.functions)
+	s.plan = newPlan(s)
 	l.lint(s, rd)
 	s.syms.seal()
 	s.roles = map[string]uint32{}
@@ -185,54 +172,23 @@ func (l *loader) load(fsys fs.FS, modelName string) *Snapshot {
 	return s
 }
 
-// readFile reads at most limit bytes.
-func readFile(fsys fs.FS, name string, limit int64) (string, error) {
-	f, err := fsys.Open(name)
-	if err != nil {
-		if pe, ok := errors.AsType[*fs.PathError](err); ok {
-			err = pe.Err
-		}
-		return "", fmt.Errorf("cannot be read: %w", err)
-	}
-	defer f.Close() //nolint:errcheck // it was only read
-	b, err := io.ReadAll(io.LimitReader(f, limit+1))
-	switch {
-	case err != nil:
-		return "", fmt.Errorf("cannot be read: %w", err)
-	case int64(len(b)) > limit:
-		return "", fmt.Errorf("has more than %d bytes", limit)
-	}
-	return string(b), nil
-}
-
-// revision is a hash of the contents that decide, each with its length before
-// it so that no two sets are hashed alike.
+// revision is a hash of the contents that decide.
 func revision(contents ...string) string {
-	h := sha256.New()
-	for _, c := range contents {
-		h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(c))))
-		h.Write([]byte(c))
-	}
-	return hex.EncodeToString(h.Sum(nil))[:12]
+	sum := digest(contents...)
+	return hex.EncodeToString(sum[:6])
 }
 
 // compile compiles the chosen matcher.
 func (l *loader) compile(s *Snapshot, mf *modelFile) {
-	sc := &scope{rKey: l.sections.R, pKey: l.sections.P, rFields: s.fields, pFields: s.pFields, roles: map[string]int{}, roleOps: map[string]string{}, eval: true}
+	sc := l.scope(s, mf)
 	functions := map[string]govaluate.ExpressionFunction{"eval": runRule}
 	for op := range operators {
 		functions[op] = s.patterns.function(op)
 	}
-	for key := range mf.lines {
-		if key[0] == 'g' {
-			sc.roles[key] = mf.roleArity(key)
-			if op := l.matching[key].Role; op != "" {
-				sc.roleOps[key] = op
-			}
-			functions[key] = roleFunction(key, mf.roleArity(key))
-		}
+	for key, arity := range sc.roles {
+		functions[key] = roleFunction(key, arity)
 	}
-	l.functions = functions
+	s.functions = functions
 	line := mf.lines[l.sections.M]
 	text := mf.def(l.sections.M).Value
 	x, errs := sc.compile(text, functions)
@@ -247,4 +203,18 @@ func (l *loader) compile(s *Snapshot, mf *modelFile) {
 		mf.errorf("pattern", line, "every request that gets there fails", "", "%s: pattern %q of %s: %v", l.sections.M, u.text, u.op, err)
 	})
 	l.compileRules(s, sc, functions)
+}
+
+// scope returns the names of the chosen definitions.
+func (l *loader) scope(s *Snapshot, mf *modelFile) *scope {
+	sc := &scope{rKey: s.sections.R, pKey: s.sections.P, rFields: s.fields, pFields: s.pFields, roles: map[string]int{}, roleOps: map[string]string{}, eval: true}
+	for key := range mf.lines {
+		if key[0] == 'g' {
+			sc.roles[key] = mf.roleArity(key)
+			if op := l.matching[key].Role; op != "" {
+				sc.roleOps[key] = op
+			}
+		}
+	}
+	return sc
 }

@@ -3,7 +3,6 @@ package policy
 import (
 	"encoding/csv"
 	"fmt"
-	"hash/maphash"
 	"io"
 	"strings"
 	"unicode"
@@ -25,7 +24,7 @@ type table struct {
 	width int
 	cells []uint32
 	lines []uint32
-	seen  map[uint64]uint32 // hash of a row to its index; nil after the load
+	seen  *rowSet // nil after the load
 }
 
 func (t *table) len() int             { return len(t.lines) }
@@ -35,26 +34,13 @@ func (t *table) cell(i, c int) uint32 { return t.cells[i*t.width+c] }
 // add appends a row, unless it is there already: then it returns the line of
 // the first. Rows are compared field by field; Casbin joins them with commas,
 // so that "a,b",c and a,"b,c" are one rule to it.
-func (t *table) add(row []uint32, line int, seed maphash.Seed) (first int) {
-	var h maphash.Hash
-	h.SetSeed(seed)
-	for _, c := range row {
-		maphash.WriteComparable(&h, c)
-	}
-	sum := h.Sum64()
-	if i, ok := t.seen[sum]; ok {
-		same := true
-		for c, v := range t.row(int(i)) {
-			same = same && v == row[c]
-		}
-		if same {
-			return int(t.lines[i])
-		}
-	} else {
-		t.seen[sum] = uint32(len(t.lines)) //nolint:gosec // bounded by maxRulesFile
-	}
+func (t *table) add(row []uint32, line int) (first int) {
 	t.cells = append(t.cells, row...)
 	t.lines = append(t.lines, uint32(line)) //nolint:gosec // bounded by maxRulesFile
+	if i, ok := t.seen.add(len(t.lines) - 1); ok {
+		t.cells, t.lines = t.cells[:len(t.cells)-t.width], t.lines[:len(t.lines)-1]
+		return int(t.lines[i])
+	}
 	return 0
 }
 
@@ -84,7 +70,7 @@ type reader struct {
 func newReader(name string, mf *modelFile, syms *symbols, fs *findings) *reader {
 	rd := &reader{model: mf, name: name, syms: syms, fs: fs, tables: map[string]*table{}, eft: map[string]int{}}
 	for key := range mf.lines {
-		t := &table{key: key, seen: map[uint64]uint32{}}
+		t := &table{key: key}
 		switch key[0] {
 		case 'p':
 			fields := mf.fields(key)
@@ -99,6 +85,11 @@ func newReader(name string, mf *modelFile, syms *symbols, fs *findings) *reader 
 		default:
 			continue
 		}
+		columns := make([]int, t.width)
+		for i := range columns {
+			columns[i] = i
+		}
+		t.seen = newRowSet(t, columns)
 		rd.tables[key] = t
 	}
 	return rd
@@ -221,7 +212,7 @@ func (rd *reader) rule(n int, quoted bool) {
 	for _, v := range values {
 		rd.row = append(rd.row, rd.syms.intern(v))
 	}
-	if first := t.add(rd.row, n, rd.syms.seed); first != 0 {
+	if first := t.add(rd.row, n); first != 0 {
 		rd.report("duplicate", Warning, n, "the rule is skipped", "delete the line", "the rule stands in line %d already", first)
 	}
 }

@@ -23,6 +23,14 @@ func firstWords(s string) string {
 	return s
 }
 
+// lowerFirst starts a message with a small letter, as ours do.
+func lowerFirst(s string) string {
+	if s == "" {
+		return s
+	}
+	return strings.ToLower(s[:1]) + s[1:]
+}
+
 // suggest returns "did you mean X?" for the name that is near enough to got,
 // or a list of what there is.
 func suggest(got string, known []string) string {

@@ -202,5 +202,32 @@ func (k *checker) policies() {
 		p := &k.c.Policies[i]
 		k.name(p.Key, p.Name)
 		k.policyNames = append(k.policyNames, p.Name)
+		for _, m := range p.Matching {
+			switch {
+			case !roleDefinition.MatchString(m.Name):
+				k.bad(m.Key, "%s is no role definition: g, g2, ...", quote(m.Name))
+			case m.Role == "" && m.Domain == "" && !k.d.broken[m.Key+".role"] && !k.d.broken[m.Key+".domain"]:
+				k.bad(m.Key, "must have role or domain")
+			}
+		}
+	}
+}
+
+// The names that a model gives its definitions.
+var (
+	roleDefinition    = regexp.MustCompile(`^g[0-9]*$`)
+	sectionDefinition = regexp.MustCompile(`^[rpem][0-9]*$`)
+)
+
+// sections checks which definitions of its policy's model a route uses.
+func (k *checker) sections(r *Route) {
+	key := r.Key + ".sections"
+	for _, s := range []struct{ kind, name string }{{"r", r.Sections.R}, {"p", r.Sections.P}, {"e", r.Sections.E}, {"m", r.Sections.M}} {
+		if s.name != "" && (!sectionDefinition.MatchString(s.name) || s.name[:1] != s.kind) {
+			k.bad(key+"."+s.kind, "%s is no such definition: %s, %s2, ...", quote(s.name), s.kind, s.kind)
+		}
+	}
+	if r.Allow && r.Sections != (Sections{"r", "p", "e", "m"}) && !k.d.broken[key] {
+		k.bad(key, "has no effect without a policy")
 	}
 }

@@ -15,6 +15,7 @@ func (k *checker) routes() {
 		}
 		k.routeName(r, names)
 		k.decider(r)
+		k.sections(r)
 		k.tokens(r)
 		k.answers(r)
 		if r.OnError == "" {

@@ -85,14 +85,15 @@ routes:
 			Rules: File{Path: "/etc/sallyport/policy.csv", Written: "policy.csv", Line: 5, Key: "policies.api.rules"},
 		}},
 		Routes: []Route{{
-			Place:   Place{Key: "routes[0]", Line: 7},
-			Name:    "/",
-			Match:   []Text{{Value: "/", Line: 7, Key: "routes[0].match"}},
-			Token:   "required",
-			Issuers: []string{"id.example.com"},
-			Policy:  Text{Value: "api", Line: 7, Key: "routes[0].policy"},
-			OnError: "deny",
-			Paths:   Paths{EscapedSlash: "refuse", Semicolon: "refuse"},
+			Place:    Place{Key: "routes[0]", Line: 7},
+			Name:     "/",
+			Match:    []Text{{Value: "/", Line: 7, Key: "routes[0].match"}},
+			Token:    "required",
+			Issuers:  []string{"id.example.com"},
+			Policy:   Text{Value: "api", Line: 7, Key: "routes[0].policy"},
+			Sections: Sections{R: "r", P: "p", E: "e", M: "m"},
+			OnError:  "deny",
+			Paths:    Paths{EscapedSlash: "refuse", Semicolon: "refuse"},
 		}},
 		Cache:     Cache{Tokens: 100_000, Bytes: 128 << 20, TTL: 5 * time.Minute},
 		Telemetry: Telemetry{Subject: "hash"},
@@ -121,16 +122,21 @@ func TestFull(t *testing.T) {
 		{"no issuers under token none", len(c.Routes[0].Issuers), 0},
 		{"default issuers", c.Routes[2].Issuers, []string{"corp", "id.example.com"}},
 		{"default of onError", c.Routes[2].OnError, "envoy"},
-		{"hosts", r.Hosts, []Text{{Value: "*.example.com", Line: 45, Key: "routes[1].hosts[0]"}, {Value: "api.*", Line: 45, Key: "routes[1].hosts[1]"}}},
-		{"match", r.Match, []Text{{Value: "GET /v1/orders/{order}", Line: 46, Key: "routes[1].match"}}},
-		{"expressions of any scalar", r.Enforce[3:], []Entry{{"hour", Text{"5", 53, "routes[1].enforce.hour"}}, {"yes", Text{"true", 53, "routes[1].enforce.yes"}}}},
+		{"sections", r.Sections, Sections{R: "r2", P: "p2", E: "e2", M: "m10"}},
+		{"matching", c.Policies[0].Matching, []Matching{
+			{Place: Place{Key: "policies.orders.matching.g", Line: 42}, Name: "g", Role: "keyMatch2", Domain: "keyMatch"},
+			{Place: Place{Key: "policies.orders.matching.g2", Line: 42}, Name: "g2", Domain: "globMatch"},
+		}},
+		{"hosts", r.Hosts, []Text{{Value: "*.example.com", Line: 49, Key: "routes[1].hosts[0]"}, {Value: "api.*", Line: 49, Key: "routes[1].hosts[1]"}}},
+		{"match", r.Match, []Text{{Value: "GET /v1/orders/{order}", Line: 50, Key: "routes[1].match"}}},
+		{"expressions of any scalar", r.Enforce[3:], []Entry{{"hour", Text{"5", 58, "routes[1].enforce.hour"}}, {"yes", Text{"true", 58, "routes[1].enforce.yes"}}}},
 		{"expression of many lines", r.OnAllow.RequestHeaders.Set, []Entry{
-			{"x-user", Text{"subject.sub", 61, "routes[1].onAllow.requestHeaders.set.X-User"}},
-			{"x-roles", Text{"subject.roles\n  .join(\",\")\n", 62, "routes[1].onAllow.requestHeaders.set.x-roles"}},
+			{"x-user", Text{"subject.sub", 66, "routes[1].onAllow.requestHeaders.set.X-User"}},
+			{"x-roles", Text{"subject.roles\n  .join(\",\")\n", 67, "routes[1].onAllow.requestHeaders.set.x-roles"}},
 		}},
 		{"removed", r.OnAllow.RequestHeaders.Remove, []string{"cookie", "x-debug"}},
-		{"line of a key", c.Line("routes[1].stepUp.maxAge"), 51},
-		{"line of a missing key", c.Line("routes[2].onAllow.metadata"), 74},
+		{"line of a key", c.Line("routes[1].stepUp.maxAge"), 55},
+		{"line of a missing key", c.Line("routes[2].onAllow.metadata"), 79},
 		{"line of a missing section", c.Line("nothing.of.the.kind"), 2},
 	} {
 		if diff := cmp.Diff(tt.want, tt.got); diff != "" {
@@ -138,7 +144,7 @@ func TestFull(t *testing.T) {
 		}
 	}
 	want := []string{"full.yaml", "tls/server.crt", "/etc/tls/server.key", "tls/ca.crt", "tls/issuer-ca.crt", "keys/partner.json",
-		"revoked.yaml", "policies/orders/model.conf", "policies/orders/policy.csv", "m", "r", "secrets/hash"}
+		"revoked.yaml", "policies/orders/model.conf", "policies/orders/policy.csv", "policies/orders/*.test.yaml", "/etc/more.test.yaml", "m", "r", "secrets/hash"}
 	for i, f := range want {
 		if !filepath.IsAbs(f) {
 			want[i] = filepath.Join("testdata", f)
@@ -160,7 +166,7 @@ func TestFullIsFull(t *testing.T) {
 		if k.path == "server.grpc.plaintext" {
 			continue // contradicts tls
 		}
-		path := strings.Replace(k.path, "NAME", "orders", 1)
+		path := strings.Replace(strings.Replace(k.path, "matching.NAME", "matching.g", 1), "NAME", "orders", 1)
 		if !slices.ContainsFunc([]string{"[0]", "[1]", "[2]"}, func(i string) bool {
 			return c.lines[strings.Replace(path, "[]", i, 1)] > 0
 		}) {

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"cmp"
 	"reflect"
 	"slices"
 	"strconv"
@@ -27,6 +26,7 @@ type decoder struct {
 	expanded int             // values that came out of aliases
 	bomb     bool            // too many: nothing more is decoded
 	hints    int             // searches for what was meant
+	foreign  bool            // not the configuration: keys of its other sections are no hint
 }
 
 // bad notes a problem, one for each key.
@@ -74,6 +74,22 @@ func (d *decoder) value(n *yaml.Node, key string, v reflect.Value, tags reflect.
 		d.value(n, key, v.Elem(), tags)
 	case v.Type() == entriesType:
 		d.entries(n, key, v)
+	case v.Type() == valuesType:
+		d.values(n, key, v)
+	case v.Type() == freeType:
+		if n.Kind != yaml.MappingNode {
+			d.bad(n.Line, key, "must be a mapping, not %s", describe(n))
+			return
+		}
+		v.Set(reflect.ValueOf(d.free(n, key)))
+	case v.Type() == timeType:
+		d.instant(n, key, v)
+	case v.Type() == reflect.TypeFor[TestSubject]() && n.Kind == yaml.ScalarNode:
+		if n.Value != anonymous {
+			d.bad(n.Line, key, "must be a mapping or the word anonymous, not %s", describe(n))
+			return
+		}
+		v.FieldByName("Anonymous").SetBool(true)
 	case v.Kind() == reflect.Slice && checks(tags, "keyed"):
 		d.keyed(n, key, v)
 	case v.Kind() == reflect.Slice:
@@ -106,9 +122,12 @@ func (d *decoder) section(n *yaml.Node, key string, v reflect.Value) {
 			d.bad(name.Line, path, "unknown key")
 			return
 		}
-		near := near(name.Value, names)
-		meant = append(meant, near)
-		d.unknown(name, path, cmp.Or(near, keyElsewhere(name.Value)))
+		hint := near(name.Value, names)
+		meant = append(meant, hint)
+		if hint == "" && !d.foreign {
+			hint = keyElsewhere(name.Value)
+		}
+		d.unknown(name, path, hint)
 	})
 	line := d.config.Line(key)
 	for i, f := range fields {
@@ -212,7 +231,7 @@ func (d *decoder) mark(path string, name, val *yaml.Node) {
 // list decodes a list, or one scalar in place of a list of scalars.
 func (d *decoder) list(n *yaml.Node, key string, v reflect.Value, tags reflect.StructTag) {
 	elem := v.Type().Elem()
-	scalars := elem.Kind() == reflect.String || elem == textType
+	scalars := elem.Kind() == reflect.String || elem == textType || elem == fileType
 	switch {
 	case n.Kind == yaml.ScalarNode && scalars:
 		one := reflect.MakeSlice(v.Type(), 1, 1)
@@ -302,7 +321,7 @@ func (d *decoder) place(v reflect.Value, key string) {
 
 // section reports whether a type is a mapping of keys that we know.
 func section(t reflect.Type) bool {
-	return t.Kind() == reflect.Struct && t != textType && t != fileType
+	return t.Kind() == reflect.Struct && t != textType && t != fileType && t != timeType
 }
 
 var knownFields sync.Map // of a type, because looking takes longer than decoding

@@ -197,6 +197,21 @@ type Policy struct {
 	Model File `yaml:"model" check:"required"`
 	// Rules is a Casbin policy.csv.
 	Rules File `yaml:"rules" check:"required"`
+	// Tests are files of policy tests, or patterns such as policies/orders/*.test.yaml. A configuration whose tests fail is not taken. Default: none.
+	Tests []File `yaml:"tests" check:"nonempty"`
+	// Matching lets names in a role definition (g, g2, ...) be patterns, by Casbin's operators. Default: names are compared as they stand.
+	Matching []Matching `yaml:"matching" check:"keyed"`
+}
+
+// A Matching says how names in one role definition are compared.
+type Matching struct {
+	Place
+	// Name is the role definition: g, g2, ...
+	Name string `yaml:"-"`
+	// Role is the operator for users and roles. Default: none.
+	Role string `yaml:"role" enum:"keyMatch,keyMatch2,keyMatch3,keyMatch4,keyMatch5,regexMatch,globMatch"`
+	// Domain is the operator for domains. Default: none.
+	Domain string `yaml:"domain" enum:"keyMatch,keyMatch2,keyMatch3,keyMatch4,keyMatch5,regexMatch,globMatch"`
 }
 
 // A Route says which policy and which duties apply to the requests that it
@@ -223,6 +238,8 @@ type Route struct {
 	StepUp *StepUp `yaml:"stepUp"`
 	// Policy is the name of the policy that decides.
 	Policy Text `yaml:"policy"`
+	// Sections choose among the definitions of a model that has several.
+	Sections Sections `yaml:"sections"`
 	// Enforce gives the fields of the model's request definition as CEL. Default: sub is subject.id, obj is request.path, act is request.method, dom is subject.tenant.
 	Enforce []Entry `yaml:"enforce"`
 	// OnError says who answers where no decision could be made. Default: the server's.
@@ -237,6 +254,19 @@ type Route struct {
 	OnAllow OnAllow `yaml:"onAllow"`
 	// OnDeny is what a refusal carries.
 	OnDeny OnDeny `yaml:"onDeny"`
+}
+
+// Sections choose among the definitions of a model: r2, p2, e2 and m2 in one
+// with two.
+type Sections struct {
+	// R is the request definition.
+	R string `yaml:"r" default:"r"`
+	// P is the policy definition.
+	P string `yaml:"p" default:"p"`
+	// E is the policy effect.
+	E string `yaml:"e" default:"e"`
+	// M is the matcher.
+	M string `yaml:"m" default:"m"`
 }
 
 // A StepUp asks for a stronger or fresher authentication.

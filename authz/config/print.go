@@ -47,11 +47,9 @@ func node(v reflect.Value) *yaml.Node {
 		}
 		return m
 	case []Policy:
-		m := &yaml.Node{Kind: yaml.MappingNode}
-		for _, p := range x {
-			m.Content = append(m.Content, scalarNode("!!str", p.Name), node(reflect.ValueOf(p)))
-		}
-		return m
+		return keyedNode(x, func(p Policy) string { return p.Name })
+	case []Matching:
+		return keyedNode(x, func(m Matching) string { return m.Name })
 	}
 	switch v.Kind() {
 	case reflect.Pointer:
@@ -65,6 +63,15 @@ func node(v reflect.Value) *yaml.Node {
 	default:
 		return sectionNode(v)
 	}
+}
+
+// keyedNode returns the mapping of elements by their names.
+func keyedNode[T any](list []T, name func(T) string) *yaml.Node {
+	m := &yaml.Node{Kind: yaml.MappingNode}
+	for _, one := range list {
+		m.Content = append(m.Content, scalarNode("!!str", name(one)), node(reflect.ValueOf(one)))
+	}
+	return m
 }
 
 func sectionNode(v reflect.Value) *yaml.Node {

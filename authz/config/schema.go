@@ -69,6 +69,12 @@ func leafSchema(t reflect.Type) *jsonschema.Schema {
 			PropertyNames:        str(nameSyntax.String()),
 			AdditionalProperties: reflectSchema(t.Elem()),
 		}
+	case reflect.TypeFor[[]Matching]():
+		return &jsonschema.Schema{
+			Type:                 "object",
+			PropertyNames:        str(roleDefinition.String()),
+			AdditionalProperties: reflectSchema(t.Elem()),
+		}
 	}
 	return nil
 }

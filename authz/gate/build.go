@@ -2,6 +2,7 @@ package gate
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,9 +18,14 @@ import (
 type generation struct {
 	cfg      *config.Config
 	pipeline *authz.Pipeline
-	policies map[string]loaded
+	policies map[string]*policyOf
 	keys     []issuerKeys
 	tokens   *tokens
+
+	router    authz.Router
+	hidden    []string // headers that carry credentials
+	rehearsal *rehearsal
+	tests     []testCase // that its policies name
 }
 
 // A build turns one configuration into a generation. It goes on after a
@@ -31,9 +37,12 @@ type build struct {
 	warnings config.Problems
 
 	env      *expr.Env
-	policies map[string]loaded
+	policies map[string]*policyOf
 	keys     []issuerKeys
 	tokens   *tokens // nil: no issuers
+
+	gen    *generation     // what came of it; nil where there are problems
+	failed config.Problems // tests of its policies
 }
 
 // problem reports a mistake, unless there is one about this key already.
@@ -54,47 +63,69 @@ type parts struct {
 	ring     *keyring
 	recorder authz.Recorder
 	options  []authz.Option
-	policies map[string]loaded // of the generation before
-	tokens   *tokens           // likewise
+	policies map[string]*policyOf // of the generation before
+	tokens   *tokens              // likewise
 	observe  func(issuer, result string)
 	server   *config.Server // as it was at the start; nil: this is the start
 }
 
-// load reads the configuration and builds its generation, without network.
-// Either there is a generation or there are problems. files is what to watch
-// in either case, but for a file that cannot be read at all.
-func load(path string, p parts) (gen *generation, files []string, warnings, problems config.Problems) {
+// load reads the configuration, builds its generation and runs its tests,
+// without network. The generation is nil where there are problems.
+func load(path string, p parts) *build {
 	cfg, problems := config.Load(path)
+	b := &build{cfg: cfg, problems: problems}
 	if cfg == nil {
-		return nil, nil, nil, problems
+		return b
 	}
-	b := &build{cfg: cfg, server: cmp.Or(p.server, &cfg.Server), problems: problems}
+	b.server = cmp.Or(p.server, &cfg.Server)
 	b.loadPolicies(p.policies)
 	b.loadTokens(p)
-
 	var err error
 	if b.env, err = expr.New(b.hidden()...); err != nil {
 		b.problem(0, "", "expressions: %v", err)
-	}
-	var router authz.Router
-	var owned []string
-	if b.env != nil {
-		router, owned = b.routes()
-	}
-	if len(b.problems) == 0 {
-		opts := append(slices.Clone(p.options), authz.WithOwned(owned))
-		pipeline, err := authz.New(router, p.recorder, opts...)
-		if err != nil {
-			b.problem(0, "", "%v", err)
-		}
-		gen = &generation{cfg: cfg, pipeline: pipeline, policies: b.policies, keys: b.keys, tokens: b.tokens}
+	} else {
+		b.assemble(p)
 	}
 	b.problems.Sort()
 	b.warnings.Sort()
 	if len(b.problems) > 0 {
-		gen = nil
+		b.gen = nil
 	}
-	return gen, cfg.Files(), b.warnings, b.problems
+	if b.gen != nil {
+		b.failed = b.gen.failures(context.Background())
+	}
+	return b
+}
+
+// assemble makes the generation of what was loaded.
+func (b *build) assemble(p parts) {
+	specs, owned := b.routes()
+	router := b.router(specs, owned)
+	tests := b.loadTests()
+	if len(b.problems) > 0 {
+		return
+	}
+	opts := append(slices.Clone(p.options), authz.WithOwned(owned))
+	pipeline, err := authz.New(router, p.recorder, opts...)
+	if err != nil {
+		b.problem(0, "", "%v", err)
+	}
+	rehearsal, err := b.rehearse(specs, owned)
+	if err != nil {
+		b.problem(0, "", "%v", err)
+	}
+	b.gen = &generation{
+		cfg: b.cfg, pipeline: pipeline, router: router, hidden: b.hidden(), policies: b.policies, keys: b.keys, tokens: b.tokens,
+		rehearsal: rehearsal, tests: tests,
+	}
+}
+
+// files returns what to watch, but for a configuration that cannot be read.
+func (b *build) files() []string {
+	if b.cfg == nil {
+		return nil
+	}
+	return b.cfg.Files()
 }
 
 // hidden returns the names of the headers that carry credentials, which
@@ -111,25 +142,31 @@ func (b *build) hidden() []string {
 	return names
 }
 
-// routes compiles every route and returns the router, with the names of the
-// headers that the configuration owns.
-func (b *build) routes() (authz.Router, []string) {
-	owned := b.owned()
-	specs := make([]route.Spec, len(b.cfg.Routes))
-	variants := make(preflights)
+// routes compiles every route and returns them, with the names of the headers
+// that the configuration owns.
+func (b *build) routes() (specs []route.Spec, owned []string) {
+	specs = make([]route.Spec, len(b.cfg.Routes))
 	for i := range b.cfg.Routes {
 		rc := &b.cfg.Routes[i]
-		compiled := b.route(rc)
 		specs[i] = route.Spec{
 			Name:             rc.Name,
 			Hosts:            texts(rc.Hosts),
 			Match:            texts(rc.Match),
 			KeepEscapedSlash: rc.Paths.EscapedSlash == config.PathKeep,
 			KeepSemicolon:    rc.Paths.Semicolon == config.PathKeep,
-			Route:            compiled,
+			Route:            b.route(rc),
 		}
-		if rc.Preflight {
-			variants.add(compiled)
+	}
+	return specs, b.owned()
+}
+
+// router returns what finds the route of a request, or nil where routes
+// contradict each other.
+func (b *build) router(specs []route.Spec, owned []string) authz.Router {
+	variants := make(preflights)
+	for i := range specs {
+		if b.cfg.Routes[i].Preflight {
+			variants.add(specs[i].Route)
 		}
 	}
 	table, problems := route.New(specs, route.Guard{Owned: owned, Credentials: b.hidden()})
@@ -142,12 +179,12 @@ func (b *build) routes() (authz.Router, []string) {
 		b.problem(b.cfg.Line(key), key, "%v", p.Err)
 	}
 	if table == nil {
-		return nil, owned
+		return nil
 	}
 	if len(variants) == 0 {
-		return table, owned
+		return table
 	}
-	return preflightRouter{table, variants}, owned
+	return preflightRouter{table, variants}
 }
 
 // owned returns the request headers that any route sets, sorted, but for

@@ -10,12 +10,17 @@ import (
 // A fingerprint tells contents apart.
 type fingerprint = [sha256.Size]byte
 
-// digest is the hash of the contents of files. A file that cannot be read
-// counts as such: its return is a change.
+// digest is the hash of the contents of files, and of those that match where
+// one is a pattern. A file that cannot be read counts as such: its return is a
+// change.
 func digest(files []string) fingerprint {
 	h := sha256.New()
 	var n [8]byte
+	var all []string
 	for _, name := range files {
+		all = append(all, expand(name)...)
+	}
+	for _, name := range all {
 		binary.BigEndian.PutUint64(n[:], uint64(len(name)))
 		h.Write(n[:])
 		h.Write([]byte(name))

@@ -28,19 +28,29 @@ type enforcer struct {
 
 type argument struct {
 	field   string
+	text    string // as the configuration has it
 	program *expr.Program
 }
 
 // Authorize implements [authz.Authorizer].
 func (e *enforcer) Authorize(_ context.Context, r *authz.Request, sub *authz.Subject) (authz.Rule, error) {
+	q, err := e.query(r, sub)
+	if err != nil {
+		return authz.Rule{}, err
+	}
+	return e.policy.Decide(&q)
+}
+
+// query evaluates the arguments. What is missing is a refusal.
+func (e *enforcer) query(r *authz.Request, sub *authz.Subject) (policy.Query, error) {
 	scope := expr.NewScope(r, sub, e.route, nil)
 	args := make([]any, len(e.args))
 	for i, a := range e.args {
 		v, err := a.program.Value(scope)
 		if err != nil {
-			return authz.Rule{}, authz.Refuse(authz.AttributeMissing, authz.MissingAttribute, fmt.Errorf("enforce.%s: %w", a.field, err))
+			return policy.Query{}, authz.Refuse(authz.AttributeMissing, authz.MissingAttribute, fmt.Errorf("enforce.%s: %w", a.field, err))
 		}
 		args[i] = v
 	}
-	return e.policy.Decide(&policy.Query{Args: args, Subject: sub.ID, Roles: sub.Roles, Tenant: sub.Tenant})
+	return policy.Query{Args: args, Subject: sub.ID, Roles: sub.Roles, Tenant: sub.Tenant}, nil
 }

@@ -128,24 +128,25 @@ func (g *Gate) watch(ctx context.Context, files []string, now <-chan os.Signal) 
 // reload builds the next generation and takes it if it loads. It returns the
 // files to watch, none where those of before are.
 func (g *Gate) reload() []string {
-	gen, files, warnings, problems := load(g.path, g.parts)
-	for _, w := range warnings {
+	b := load(g.path, g.parts)
+	for _, w := range b.warnings {
 		g.log.Warn("policy warning", "problem", w.String())
 	}
-	if gen == nil {
-		for _, p := range problems {
+	if bad := append(b.problems, b.failed...); len(bad) > 0 {
+		for _, p := range bad {
 			g.log.Error("reload refused, the last good generation stays", "problem", p.String())
 		}
 		g.tel.Reloaded("rejected")
-		return files
+		return b.files()
 	}
+	gen := b.gen
 	g.take(gen)
 	g.tel.Reloaded("ok")
 	g.log.Info("reloaded", "configuration", gen.String(), "revisions", gen.revisions())
 	for _, section := range restart(g.first, gen.cfg) {
 		g.log.Warn("a change takes effect after a restart only", "section", section)
 	}
-	return files
+	return b.files()
 }
 
 // ages tells the metrics how old keys and policies are.
@@ -174,7 +175,7 @@ func (g *Gate) ages() telemetry.Ages {
 func (g *generation) revisions() map[string]string {
 	m := make(map[string]string, len(g.policies))
 	for name, p := range g.policies {
-		m[name] = p.snapshot.Revision()
+		m[name] = p.revision()
 	}
 	return m
 }
@@ -182,25 +183,27 @@ func (g *generation) revisions() map[string]string {
 // A Report is what Check found out.
 type Report struct {
 	Warnings config.Problems
+	Failed   config.Problems // policy tests
 	summary  string
 }
 
 // String says what the configuration comes to.
 func (r Report) String() string { return r.summary }
 
-// Check loads all that Serve would load, without network. Its error is of
-// type [config.Problems].
+// Check loads all that Serve would load, without network, and runs the policy
+// tests. Its error is of type [config.Problems].
 func Check(path string) (Report, error) {
 	g := &Gate{path: path, log: slog.New(slog.DiscardHandler), parts: parts{ring: newOfflineKeyring()}}
-	server, _, warnings, problems := g.open()
+	server, b, problems := g.open()
+	report := Report{Warnings: b.warnings, Failed: b.failed}
 	if server == nil {
-		return Report{Warnings: warnings}, problems
+		return report, problems
 	}
-	defer func() { _ = server.Shutdown(context.Background()) }() // nobody was served
-	return Report{Warnings: warnings, summary: g.current.Load().String()}, nil
+	report.summary = b.gen.String()
+	return report, server.Shutdown(context.Background()) // nobody was served
 }
 
-// discard records nothing: no decision is made during a check.
+// discard records nothing: what is rehearsed was not asked.
 type discard struct{}
 
 func (discard) Record(context.Context, *authz.Request, *authz.Decision) error { return nil }

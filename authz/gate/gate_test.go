@@ -464,3 +464,6 @@ func problems(t *testing.T, path string) string {
 	}
 	return err.Error()
 }
+
+// quiet logs nothing.
+var quiet = slog.New(slog.DiscardHandler)

@@ -31,16 +31,17 @@ func TestChangeBeforeTheWatchIsNotLost(t *testing.T) {
 	t.Cleanup(func() { _ = tel.Shutdown(context.Background()) })
 	g := &Gate{path: path, log: log, tel: tel, parts: parts{ring: newOfflineKeyring()}}
 	write("before")
-	server, files, _, problems := g.open()
+	server, b, problems := g.open()
 	if server == nil {
 		t.Fatal(problems)
 	}
+	g.take(b.gen)
 	t.Cleanup(func() { _ = server.Shutdown(context.Background()) })
 	write("after") // and only now does anybody look
 
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
-	go func() { defer close(done); g.watch(ctx, files, nil) }()
+	go func() { defer close(done); g.watch(ctx, b.files(), nil) }()
 	t.Cleanup(func() { cancel(); <-done })
 	for end := time.Now().Add(5 * time.Second); g.current.Load().cfg.Routes[0].Name != "after"; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {

@@ -1,8 +1,10 @@
 package gate
 
 import (
-	"os"
-	"path/filepath"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
 	"strings"
 	"time"
 
@@ -10,72 +12,105 @@ import (
 	"github.com/sallyport-authz/sallyport/policy"
 )
 
-// A loaded policy is a snapshot and what it was made from.
-type loaded struct {
-	snapshot *policy.Snapshot
-	digest   fingerprint
-	at       time.Time
+// A policyOf is one policy of a generation: a snapshot for each choice of
+// sections that its routes make, and what they were made from.
+type policyOf struct {
+	id        string // of its text and of how names are matched
+	snapshots map[policy.Sections]*policy.Snapshot
+	at        time.Time
 }
 
-// loadPolicies loads every policy of the configuration. A policy whose files
-// did not change since old is taken from there: snapshots are immutable, and
-// large ones take seconds to build.
-func (b *build) loadPolicies(old map[string]loaded) {
-	b.policies = make(map[string]loaded, len(b.cfg.Policies))
-	for _, p := range b.cfg.Policies {
-		if p.Model.Path == "" || p.Rules.Path == "" {
+// revision returns the policy's revision, which all of its snapshots share.
+func (p *policyOf) revision() string {
+	for _, s := range p.snapshots {
+		return s.Revision()
+	}
+	return ""
+}
+
+// loadPolicies loads every policy of the configuration. What did not change
+// since old is taken from there: snapshots are immutable, and large ones take
+// seconds to build.
+func (b *build) loadPolicies(old map[string]*policyOf) {
+	b.policies = make(map[string]*policyOf, len(b.cfg.Policies))
+	for i := range b.cfg.Policies {
+		pc := &b.cfg.Policies[i]
+		if pc.Model.Path == "" || pc.Rules.Path == "" {
 			continue // reported with the configuration
 		}
-		l := loaded{digest: digest([]string{p.Model.Path, p.Rules.Path}), at: time.Now()}
-		if prev, ok := old[p.Name]; ok && prev.digest == l.digest {
-			b.policies[p.Name] = prev
+		text, err := policy.Files{Model: pc.Model.Path, Rules: pc.Rules.Path}.Read()
+		if err != nil {
+			b.unreadable(pc, err)
 			continue
 		}
-		if b.unreadable(p.Model) || b.unreadable(p.Rules) {
-			continue
+		opts := matching(pc)
+		p := &policyOf{id: fmt.Sprintf("%x %v", text.ID(), pc.Matching), at: time.Now()}
+		prev := old[pc.Name]
+		if prev != nil && prev.id == p.id {
+			p.at = prev.at
 		}
-		var findings []policy.Finding
-		model, rules := rooted(p.Model.Path), rooted(p.Rules.Path)
-		l.snapshot, findings = policy.Load(os.DirFS("/"), model, rules)
-		shown := map[string]string{model: p.Model.Path, rules: p.Rules.Path}
-		for _, f := range findings {
-			problem := config.Problem{File: shown[f.File], Line: f.Line, Message: message(f)}
-			if problem.File == "" {
-				problem.File = f.File
+		p.snapshots = make(map[policy.Sections]*policy.Snapshot)
+		for _, s := range b.sections(pc.Name) {
+			if prev != nil && prev.id == p.id && prev.snapshots[s] != nil {
+				p.snapshots[s] = prev.snapshots[s]
+				continue
 			}
-			if f.Severity == policy.Error {
-				b.problems = append(b.problems, problem)
-			} else {
-				b.warnings = append(b.warnings, problem)
+			snapshot, findings := policy.Compile(text, append(opts[:len(opts):len(opts)], policy.WithSections(s))...)
+			b.found(findings)
+			if snapshot != nil {
+				p.snapshots[s] = snapshot
 			}
 		}
-		if l.snapshot != nil {
-			b.policies[p.Name] = l
+		b.policies[pc.Name] = p
+	}
+}
+
+// sections returns the choices of sections that routes of a policy make; a
+// policy that no route uses is still loaded.
+func (b *build) sections(name string) []policy.Sections {
+	var all []policy.Sections
+	for i := range b.cfg.Routes {
+		if rc := &b.cfg.Routes[i]; rc.Policy.Value == name && !slices.Contains(all, sectionsOf(rc)) {
+			all = append(all, sectionsOf(rc))
+		}
+	}
+	if len(all) == 0 {
+		all = append(all, policy.Sections{R: "r", P: "p", E: "e", M: "m"})
+	}
+	return all
+}
+
+func sectionsOf(rc *config.Route) policy.Sections { return policy.Sections(rc.Sections) }
+
+func matching(pc *config.Policy) []policy.Option {
+	var opts []policy.Option
+	for _, m := range pc.Matching {
+		opts = append(opts, policy.WithMatching(m.Name, policy.Matching{Role: m.Role, Domain: m.Domain}))
+	}
+	return opts
+}
+
+// found reports what was found in a policy, as far as it is of interest.
+func (b *build) found(findings []policy.Finding) {
+	for _, f := range findings {
+		problem := config.Problem{File: f.File, Line: f.Line, Message: message(f)}
+		if f.Severity == policy.Error {
+			b.problems = append(b.problems, problem)
+		} else {
+			b.warnings = append(b.warnings, problem)
 		}
 	}
 }
 
-// unreadable reports a file that the configuration names and that is not a
-// readable file, where it is named.
-func (b *build) unreadable(f config.File) bool {
-	info, err := os.Stat(f.Path)
-	switch {
-	case err != nil:
-		b.problem(f.Line, f.Key, "%s", readable(err))
-	case info.IsDir():
-		b.problem(f.Line, f.Key, "%s is a folder", f.Path)
-	default:
-		return false
+// unreadable reports a file of a policy that could not be read, where the
+// configuration names it.
+func (b *build) unreadable(pc *config.Policy, err error) {
+	at := pc.Model
+	var pe *fs.PathError
+	if errors.As(err, &pe) && pe.Path == pc.Rules.Path {
+		at = pc.Rules
 	}
-	return true
-}
-
-// rooted turns a path into one that an fs.FS at the root takes.
-func rooted(path string) string {
-	if abs, err := filepath.Abs(path); err == nil {
-		path = abs
-	}
-	return strings.TrimPrefix(filepath.ToSlash(path), "/")
+	b.problem(at.Line, at.Key, "%s", readable(err))
 }
 
 // readable drops the name of the system call from a file error: "open x: no

@@ -9,6 +9,7 @@ import (
 	"github.com/sallyport-authz/sallyport/authz/expr"
 	"github.com/sallyport-authz/sallyport/authz/route"
 	"github.com/sallyport-authz/sallyport/authz/token"
+	"github.com/sallyport-authz/sallyport/policy"
 )
 
 // route compiles what one route of the configuration asks for.
@@ -20,17 +21,10 @@ func (b *build) route(rc *config.Route) *authz.Route {
 		AsError:     rc.OnError == config.OnErrorEnvoy || rc.OnError == "" && b.server.OnError == config.OnErrorEnvoy,
 	}
 	if rc.Token != config.TokenNone && b.tokens != nil {
-		r.Authenticator = b.tokens.verifier.Route(token.RouteOptions{
-			Optional:  rc.Token == config.TokenOptional,
-			Issuers:   rc.Issuers,
-			Audiences: rc.Audiences,
-		})
+		r.Authenticator = b.tokens.verifier.Route(narrow(rc))
+		r.Conditions = conditions(rc, func(s *config.StepUp) authz.Condition { return token.StepUp(s.ACR, s.MaxAge, nil) })
 		challenge := token.Challenge{Realm: b.server.Realm, Scopes: rc.Scopes, ResourceMetadata: rc.ResourceMetadata}
-		if len(rc.Scopes) > 0 {
-			r.Conditions = append(r.Conditions, token.Scopes(rc.Scopes))
-		}
 		if s := rc.StepUp; s != nil {
-			r.Conditions = append(r.Conditions, token.StepUp(s.ACR, s.MaxAge, nil))
 			challenge.ACR, challenge.MaxAge = s.ACR, s.MaxAge
 		}
 		r.Challenges = token.Challenges(challenge)
@@ -44,10 +38,31 @@ func (b *build) route(rc *config.Route) *authz.Route {
 	return r
 }
 
+// narrow says which tokens a route takes.
+func narrow(rc *config.Route) token.RouteOptions {
+	return token.RouteOptions{Optional: rc.Token == config.TokenOptional, Issuers: rc.Issuers, Audiences: rc.Audiences}
+}
+
+// conditions are the duties of a route besides its policy, in the order of
+// their reasons.
+func conditions(rc *config.Route, stepUp func(*config.StepUp) authz.Condition) []authz.Condition {
+	var cs []authz.Condition
+	if len(rc.Scopes) > 0 {
+		cs = append(cs, token.Scopes(rc.Scopes))
+	}
+	if rc.StepUp != nil {
+		cs = append(cs, stepUp(rc.StepUp))
+	}
+	return cs
+}
+
 // enforce gives a route its policy and the arguments for it.
 func (b *build) enforce(rc *config.Route, r *authz.Route) {
-	l, ok := b.policies[rc.Policy.Value]
-	if !ok {
+	var snapshot *policy.Snapshot
+	if p := b.policies[rc.Policy.Value]; p != nil {
+		snapshot = p.snapshots[sectionsOf(rc)]
+	}
+	if snapshot == nil {
 		// The policy did not load or is not there: that is reported already.
 		// What can be checked without it still is.
 		for _, e := range rc.Enforce {
@@ -55,7 +70,7 @@ func (b *build) enforce(rc *config.Route, r *authz.Route) {
 		}
 		return
 	}
-	fields := l.snapshot.Fields()
+	fields := snapshot.Fields()
 	for _, e := range rc.Enforce {
 		if !slices.Contains(fields, e.Name) {
 			b.problem(e.Expr.Line, e.Expr.Key, "the request definition of policy %q has no field %q (it has %s)",
@@ -63,21 +78,21 @@ func (b *build) enforce(rc *config.Route, r *authz.Route) {
 			b.compile(e.Expr, expr.Enforce, expr.Any)
 		}
 	}
-	enf := &enforcer{route: rc.Name, policy: l.snapshot}
+	enf := &enforcer{route: rc.Name, policy: snapshot}
 	for _, field := range fields {
 		text := config.Text{Line: rc.Line, Key: rc.Key + ".enforce." + field}
 		if i := slices.IndexFunc(rc.Enforce, func(e config.Entry) bool { return e.Name == field }); i >= 0 {
 			text = rc.Enforce[i].Expr
-		} else if text.Value, ok = defaults[field]; !ok {
+		} else if text.Value = defaults[field]; text.Value == "" {
 			b.problem(b.cfg.Line(rc.Key+".enforce"), rc.Key+".enforce",
 				"field %q of the request definition of policy %q has no expression and no default", field, rc.Policy.Value)
 			continue
 		}
 		if p := b.compile(text, expr.Enforce, expr.Any); p != nil {
-			enf.args = append(enf.args, argument{field, p})
+			enf.args = append(enf.args, argument{field, text.Value, p})
 		}
 	}
-	r.Revision = l.snapshot.Revision()
+	r.Revision = snapshot.Revision()
 	r.Authorizer = enf
 }
 

@@ -63,23 +63,25 @@ func Serve(ctx context.Context, path string, log *slog.Logger, v Version) error 
 	defer g.parts.ring.wait.Wait()
 	defer stop()
 
-	server, files, warnings, problems := g.open()
-	for _, w := range warnings {
+	server, b, problems := g.open()
+	for _, w := range b.warnings {
 		log.Warn("policy warning", "problem", w.String())
 	}
-	if server == nil {
+	if problems = append(problems, b.failed...); len(problems) > 0 {
 		return problems
 	}
+	g.take(b.gen)
 	tel.Watch(g.ages())
-	return g.run(background, ctx.Done(), server, files, v)
+	return g.run(background, ctx.Done(), server, b.files(), v)
 }
 
 // open loads the first generation and all that is read at the start only. It
-// uses no network. Either there is a server or there are problems.
-func (g *Gate) open() (server *extauthz.Server, files []string, warnings, problems config.Problems) {
+// uses no network. Either there are a server and a generation or there are
+// problems.
+func (g *Gate) open() (*extauthz.Server, *build, config.Problems) {
 	cfg, problems := config.Load(g.path)
 	if cfg == nil {
-		return nil, nil, nil, problems
+		return nil, &build{}, problems
 	}
 	// load reads everything again after this, so a change between here and
 	// the first look of watch differs from it and is not lost.
@@ -93,18 +95,17 @@ func (g *Gate) open() (server *extauthz.Server, files []string, warnings, proble
 	if g.tel != nil {
 		g.parts.recorder = g.tel.Recorder(g.log, telemetry.SubjectMode(cfg.Telemetry.Subject), key)
 	}
-	gen, files, warnings, more := load(g.path, g.parts)
-	problems = append(problems, more...)
-	server, err = g.server(cfg.Server)
+	b := load(g.path, g.parts)
+	problems = append(problems, b.problems...)
+	server, err := g.server(cfg.Server)
 	if err != nil {
 		problems = append(problems, cfg.Problem(cfg.Line("server.grpc.tls"), "server.grpc.tls", "%s", readable(err)))
 	}
-	if gen == nil || len(problems) > 0 {
+	if len(problems) > 0 {
 		problems.Sort()
-		return nil, files, warnings, problems
+		return nil, b, problems
 	}
-	g.take(gen)
-	return server, files, warnings, nil
+	return server, b, nil
 }
 
 // hashKey returns the secret of subject hashes: the file's, or a random one

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,6 +37,7 @@ type watcher struct {
 	log   *slog.Logger
 	dirs  map[string]bool
 	names map[string]bool // what counts in these folders: files, and links on the way to them
+	globs []string        // patterns of names that count too
 }
 
 func newWatcher(log *slog.Logger) *watcher {
@@ -55,10 +57,20 @@ func (w *watcher) follow(files []string) {
 		return
 	}
 	dirs := map[string]bool{}
-	w.names = map[string]bool{}
+	w.names, w.globs = map[string]bool{}, nil
 	for _, f := range files {
-		if abs, err := filepath.Abs(f); err == nil {
-			w.trace(abs, dirs, maxLinks)
+		abs, err := filepath.Abs(f)
+		if err != nil {
+			continue
+		}
+		for _, name := range expand(abs) {
+			w.trace(name, dirs, maxLinks)
+		}
+		if isPattern(abs) {
+			w.globs = append(w.globs, abs)
+			for _, dir := range expand(filepath.Dir(abs)) {
+				dirs[dir] = true
+			}
 		}
 	}
 	for dir := range dirs {
@@ -124,11 +136,19 @@ func (w *watcher) wait(ctx context.Context, now <-chan os.Signal) bool {
 			w.log.Warn("a file notification was lost", "error", err)
 			return false
 		case e := <-events:
-			if e.Op != fsnotify.Chmod && w.names[filepath.Clean(e.Name)] {
+			if e.Op != fsnotify.Chmod && w.counts(filepath.Clean(e.Name)) {
 				return false
 			}
 		}
 	}
+}
+
+// counts reports whether a change of this name may be a change of a file.
+func (w *watcher) counts(name string) bool {
+	return w.names[name] || slices.ContainsFunc(w.globs, func(pattern string) bool {
+		ok, err := filepath.Match(pattern, name)
+		return ok && err == nil
+	})
 }
 
 // settle waits until files rest and returns their digest.

@@ -220,10 +220,15 @@ func (r *route) hold(ctx context.Context, t *verified) error {
 	if matched(t.audiences, auds) == "" {
 		return wrongAudience()
 	}
+	return r.revoked(ctx, t.subject)
+}
+
+// revoked refuses a subject whose token, session or self was revoked.
+func (r *route) revoked(ctx context.Context, sub *authz.Subject) error {
 	if r.v.revocations == nil {
 		return nil
 	}
-	revoked, err := r.v.revocations.Revoked(ctx, t.subject)
+	revoked, err := r.v.revocations.Revoked(ctx, sub)
 	if err != nil {
 		return fmt.Errorf("revocations: %w", err)
 	}

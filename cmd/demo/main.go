@@ -4,7 +4,7 @@
 // nothing behind when it is told to stop.
 //
 // The world is in world/ and world.go, what runs in stage.go, what is said in
-// tour.go.
+// tour.go, and where traces go in traces.go.
 package main
 
 import (
@@ -37,6 +37,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	port := flags.Int("port", 10000, "`PORT` of Envoy on 127.0.0.1; 0 picks one")
 	binary := flags.String("sallyport", "bin/sallyport", "`PATH` of the sallyport to run")
+	jaeger := flags.String("jaeger", usualJaeger, "`URL` of a Jaeger's pages, for links; the OTEL_* environment says where traces go")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		return 0
@@ -47,7 +48,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 2
 	}
 
-	s, err := newStage(ctx, *port, *binary)
+	s, err := newStage(ctx, *port, *binary, *jaeger)
 	if err == nil {
 		err = s.tour(ctx, stdout)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"os"
 	"strconv"
 	"time"
@@ -23,7 +22,7 @@ const (
 // A stage is everything that runs.
 type stage struct {
 	folder    string
-	collector string // where Envoy sends traces, HOST:PORT
+	traces    traces
 	issuer    *authztest.Issuer
 	upstream  *harness.Server
 	sallyport *harness.Sallyport
@@ -31,7 +30,7 @@ type stage struct {
 }
 
 // newStage starts everything. The stage is there to be stopped in any case.
-func newStage(ctx context.Context, port int, binary string) (*stage, error) {
+func newStage(ctx context.Context, port int, binary, jaeger string) (*stage, error) {
 	s := &stage{}
 	ctx, cancel := context.WithTimeoutCause(ctx, startTime, fmt.Errorf("not within %s", startTime))
 	defer cancel()
@@ -59,17 +58,17 @@ func newStage(ctx context.Context, port int, binary string) (*stage, error) {
 	if err := settle(s.folder, s.issuer.URL()); err != nil {
 		return s, err
 	}
-	if s.sallyport, err = harness.StartSallyport(ctx, binary, s.file("sallyport.yaml"), s.folder, os.Environ()); err != nil {
+	s.traces = findTraces(ctx, jaeger, usualCollector)
+	if s.sallyport, err = harness.StartSallyport(ctx, binary, s.file("sallyport.yaml"), s.folder, append(os.Environ(), s.traces.env...)); err != nil {
 		return s, err
 	}
 	if err := s.sallyport.AwaitReady(ctx); err != nil {
 		return s, err
 	}
-	s.collector = collector()
 	bootstrap, err := envoy.Bootstrap(envoy.Addresses{
 		Listener: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)),
 		Admin:    "127.0.0.1:0",
-		Clusters: map[string][]string{"authz": {s.sallyport.GRPC}, "upstream": {s.upstream.Addr}, "otel": {s.collector}},
+		Clusters: map[string][]string{"authz": {s.sallyport.GRPC}, "upstream": {s.upstream.Addr}, "otel": {s.traces.collector}},
 	})
 	if err != nil {
 		return s, err
@@ -87,28 +86,6 @@ func free(ctx context.Context, port int) error {
 		return fmt.Errorf("port %d of 127.0.0.1 cannot be had, name another with --port (make demo PORT=...): %w", port, err)
 	}
 	return ln.Close()
-}
-
-// collector returns where Envoy sends its spans: the address in the
-// environment that Sallyport follows too where it is one for gRPC, or else the
-// usual port.
-func collector() string {
-	usual := "127.0.0.1:4317"
-	if os.Getenv("OTEL_EXPORTER_OTLP_PROTOCOL") != "grpc" {
-		return usual
-	}
-	u, err := url.Parse(os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT"))
-	if err != nil || u.Port() == "" {
-		return usual
-	}
-	host := u.Hostname()
-	if host == "localhost" {
-		host = "127.0.0.1"
-	}
-	if net.ParseIP(host) == nil {
-		return usual // Envoy's cluster takes addresses, not names
-	}
-	return net.JoinHostPort(host, u.Port())
 }
 
 // wait returns nil once the demo is told to stop, and an error when a part

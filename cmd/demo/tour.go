@@ -204,13 +204,6 @@ Configuration, policy and logs:  %s
 Metrics, health:                 curl -s %s/metrics, /readyz, /version
 Envoy's admin interface:         %s
 `, s.folder, s.sallyport.Admin, s.envoy.Admin)
-	if os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != "" {
-		fmt.Fprintf(w, "Traces:                          to the collector that OTEL_EXPORTER_OTLP_ENDPOINT names; Envoy's to %s\n", s.collector)
-	} else {
-		fmt.Fprint(w, `Traces:                          nowhere yet. With a Jaeger on this machine, start the demo with
-                                 OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4317 OTEL_EXPORTER_OTLP_PROTOCOL=grpc
-                                 and look for service "sallyport" and tag authz.reason on http://127.0.0.1:16686
-`)
-	}
+	s.traces.say(w)
 	fmt.Fprint(w, "\nCtrl-C stops everything and leaves nothing behind.\n")
 }

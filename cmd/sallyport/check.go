@@ -15,10 +15,12 @@ func newCheck() *cobra.Command {
 		Use:   "check -c FILE",
 		Short: "Load all that serve would load, without network, and list what is wrong",
 		Long: `Check reads the configuration, compiles routes and expressions, loads models
-and rules, and lists every problem at once as FILE:LINE: KEY: message.
+and rules, lists every problem at once as FILE:LINE: KEY: message, and runs the
+tests that policies name.
 
-Exit status: 0 if serve would start, 1 if there are warnings and --strict is
-given, 2 if the configuration, a model or rules do not load.`,
+Exit status: 0 if serve would start, 1 if a policy test fails, or if there are
+warnings and --strict is given, 2 if the configuration, a model or rules do not
+load.`,
 		Example: `  sallyport check -c sallyport.yaml
   sallyport check -c sallyport.yaml --strict`,
 		Args: cobra.NoArgs,
@@ -32,6 +34,10 @@ given, 2 if the configuration, a model or rules do not load.`,
 			}
 			if err != nil {
 				return err
+			}
+			if len(report.Failed) > 0 {
+				fmt.Fprintln(cmd.ErrOrStderr(), report.Failed.Error())
+				return exitError{exitFinding, fmt.Errorf("%d policy tests failed", len(report.Failed))}
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s: ok (%s)\n", file, report)
 			if strict && len(report.Warnings) > 0 {

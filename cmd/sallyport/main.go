@@ -81,7 +81,7 @@ mutations. Nothing unknown is allowed.`,
 	}
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(newServe(), newCheck(), newConfig(), newVersion())
+	root.AddCommand(newServe(), newCheck(), newTest(), newExplain(), newConfig(), newVersion())
 	root.InitDefaultCompletionCmd() // after SetOut: it keeps the writer
 	for _, c := range root.Commands() {
 		if c.Name() == "completion" {

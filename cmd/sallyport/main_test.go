@@ -75,7 +75,7 @@ func TestCommands(t *testing.T) {
 }
 
 func TestEveryHelpShowsAnExample(t *testing.T) {
-	for _, args := range []string{"", "serve", "check", "config", "config schema", "config print", "version", "completion", "completion bash"} {
+	for _, args := range []string{"", "serve", "check", "test", "explain", "config", "config schema", "config print", "version", "completion", "completion bash"} {
 		status, stdout, _ := execute(t.Context(), append(strings.Fields(args), "--help")...)
 		if status != 0 || !strings.Contains(stdout, "Examples:\n  sallyport") {
 			t.Errorf("sallyport %s --help: status %d, no example in\n%s", args, status, stdout)

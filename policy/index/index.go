@@ -45,8 +45,11 @@ type Index struct {
 	child []uint32
 }
 
-// A node that has rules is a leaf.
+// A node is a leaf with rules or, where n has the bit inner, has children that
+// follow each other.
 type node struct{ start, n uint32 }
+
+const inner = 1 << 31
 
 // Build returns an index of rules, which must be in ascending order.
 func Build(path []bool, rules []uint32, label Labeler) *Index {
@@ -82,21 +85,27 @@ func (b *builder) split(at uint32, rules []uint32, level, depth int) {
 	for i, p := range pairs {
 		group[i] = uint32(p) //nolint:gosec // the lower half
 	}
-	for start := 0; start < len(pairs); {
-		l := uint32(pairs[start] >> 32) // the upper half
-		end := start
-		for end < len(pairs) && uint32(pairs[end]>>32) == l { // the upper half
-			end++
+	starts := make([]int, 0, 16) // of the groups
+	for i, p := range pairs {
+		if i == 0 || p>>32 != pairs[i-1]>>32 {
+			starts = append(starts, i)
 		}
-		to := uint32(len(b.nodes)) //nolint:gosec // fewer nodes than rules times depth
-		b.nodes = append(b.nodes, node{})
+	}
+	first := uint32(len(b.nodes))                          //nolint:gosec // fewer nodes than rules times depth
+	b.nodes[at] = node{first, inner | uint32(len(starts))} //nolint:gosec // as above
+	b.nodes = append(b.nodes, make([]node, len(starts))...)
+	for i, start := range starts {
+		end := len(pairs)
+		if i+1 < len(starts) {
+			end = starts[i+1]
+		}
+		l, to := uint32(pairs[start]>>32), first+uint32(i) // the upper half
 		b.link(at, l, to)
 		if b.path[level] && l != End && l != Rest {
 			b.split(to, group[start:end], level, depth+1)
 		} else {
 			b.split(to, group[start:end], level+1, 0)
 		}
-		start = end
 	}
 }
 
@@ -149,11 +158,8 @@ func (x *Index) Find(dst []uint32, labels [][]uint32) []uint32 {
 }
 
 func (x *Index) find(dst []uint32, at uint32, level, depth int, labels [][]uint32) []uint32 {
-	if n := x.nodes[at]; n.n > 0 {
+	if n := x.nodes[at]; n.n&inner == 0 {
 		return append(dst, x.rules[n.start:n.start+n.n]...)
-	}
-	if level == len(x.path) {
-		return dst // an empty index
 	}
 	if !x.path[level] {
 		for _, l := range labels[level] {
@@ -178,6 +184,90 @@ func (x *Index) find(dst []uint32, at uint32, level, depth int, labels [][]uint3
 	}
 	if to := x.follow(at, Param); to != 0 {
 		dst = x.find(dst, to, level, depth+1, labels)
+	}
+	return dst
+}
+
+// Widest returns the largest set of rules that no level tells apart. The caller
+// must not change it.
+func (x *Index) Widest() []uint32 {
+	widest := node{}
+	for _, n := range x.nodes {
+		if n.n&inner == 0 && n.n > widest.n {
+			widest = n
+		}
+	}
+	return x.rules[widest.start : widest.start+widest.n]
+}
+
+// Near appends to dst rules that could match but for one level, those that
+// Find returns among them. It looks at no more than limit nodes and rules, and
+// at those that differ on a later level first.
+func (x *Index) Near(dst []uint32, labels [][]uint32, limit int) []uint32 {
+	w := walk{x, labels, limit}
+	return w.near(dst, 0, 0, 0)
+}
+
+type walk struct {
+	*Index
+	labels [][]uint32
+	budget int
+}
+
+// near follows what fits, then everything else.
+func (w *walk) near(dst []uint32, at uint32, level, depth int) []uint32 {
+	n := w.nodes[at]
+	if n.n&inner == 0 {
+		return w.below(dst, at)
+	}
+	var fit []uint32
+	into := func(label uint32, level, depth int) {
+		if to := w.follow(at, label); to != 0 && w.budget > 0 {
+			fit = append(fit, to)
+			dst = w.near(dst, to, level, depth)
+		}
+	}
+	labels := w.labels[level]
+	switch {
+	case !w.path[level]:
+		for _, l := range labels {
+			into(l, level+1, 0)
+		}
+	case depth == len(labels):
+		into(Rest, level+1, 0)
+		into(End, level+1, 0)
+	default:
+		into(Rest, level+1, 0)
+		into(labels[depth], level, depth+1)
+		into(Param, level, depth+1)
+	}
+	for to := n.start; to < n.start+n.n&^inner && w.budget > 0; to++ {
+		w.budget--
+		switch {
+		case slices.Contains(fit, to):
+		case w.path[level]:
+			dst = w.below(dst, to)
+		default:
+			before := len(dst)
+			dst = w.find(dst, to, level+1, 0, w.labels)
+			dst = dst[:min(len(dst), before+max(w.budget, 0))]
+			w.budget -= len(dst) - before
+		}
+	}
+	return dst
+}
+
+// below appends every rule below a node.
+func (w *walk) below(dst []uint32, at uint32) []uint32 {
+	n := w.nodes[at]
+	if n.n&inner == 0 {
+		n.n = min(n.n, uint32(max(w.budget, 0))) //nolint:gosec // a budget is small
+		w.budget -= int(n.n)
+		return append(dst, w.rules[n.start:n.start+n.n]...)
+	}
+	for to := n.start; to < n.start+n.n&^inner && w.budget > 0; to++ {
+		w.budget--
+		dst = w.below(dst, to)
 	}
 	return dst
 }

@@ -68,6 +68,25 @@ func TestFind(t *testing.T) {
 					t.Fatalf("rule %d, %+v, is not found for %v %v", i, r, exact, path)
 				}
 			}
+			near := x.Near(nil, [][]uint32{exact, path}, 10*n+10)
+			slices.Sort(near)
+			if len(slices.Compact(slices.Clone(near))) != len(near) {
+				t.Fatalf("a rule is near twice: %v", near)
+			}
+			for i, r := range rules {
+				// One level may differ, not both.
+				if (r.matches(exact, path) || r.matches([]uint32{r.exact}, path) || slices.Contains(exact, r.exact)) && !slices.Contains(near, uint32(i)) {
+					t.Fatalf("rule %d, %+v, is not near %v %v", i, r, exact, path)
+				}
+			}
+			for _, i := range found {
+				if !slices.Contains(near, i) {
+					t.Fatalf("rule %d is found and not near", i)
+				}
+			}
+			if near := x.Near(nil, [][]uint32{exact, path}, 20); len(near) > 40 {
+				t.Fatalf("%d rules are near, the limit is 20", len(near))
+			}
 			slices.Sort(found)
 			if len(slices.Compact(slices.Clone(found))) != len(found) {
 				t.Fatalf("a rule is found twice: %v", found)
