@@ -75,8 +75,16 @@ const (
 
 // Details of internal, deadline and overloaded.
 const (
-	Panicked Detail = "panicked"
-	Canceled Detail = "canceled" // the caller hung up
-	TimedOut Detail = "timed_out"
-	InFlight Detail = "in_flight" // more checks in flight than allowed
+	Panicked      Detail = "panicked"
+	Undeliverable Detail = "undeliverable" // the answer is too large for Envoy
+	Canceled      Detail = "canceled"      // the caller hung up
+	TimedOut      Detail = "timed_out"
+	InFlight      Detail = "in_flight" // more checks in flight than allowed
+)
+
+// Details of audit_unavailable; timed_out is one too.
+const (
+	WriteFailed Detail = "write_failed" // the record cannot be made durable
+	QueueFull   Detail = "queue_full"   // more records wait than the queue holds
+	LogClosed   Detail = "log_closed"   // the process is going away
 )
