@@ -28,10 +28,12 @@ import (
 
 // A Pipeline decides. It is immutable and safe for concurrent use.
 type Pipeline struct {
-	router Router
-	rec    Recorder
-	owned  []string
-	tracer trace.Tracer
+	router      Router
+	rec         Recorder
+	audit       Recorder // may be nil
+	deliverable func(*Request, *Decision) error
+	owned       []string
+	tracer      trace.Tracer
 }
 
 // An Option tunes a Pipeline. No option can switch a stage off.
@@ -41,13 +43,28 @@ type Option func(*Pipeline)
 // sets or removes every one of them. Lower case, sorted.
 func WithOwned(names []string) Option { return func(p *Pipeline) { p.owned = names } }
 
+// WithAudit sets the recorder whose records may be required: it is told first,
+// and where it fails the decision becomes a refusal before the other recorder
+// is told. Default: none.
+func WithAudit(rec Recorder) Option { return func(p *Pipeline) { p.audit = rec } }
+
+// WithDeliverable sets what says whether an answer that allows can be given at
+// all; an allow that cannot becomes a refusal, before it is recorded. Default:
+// every answer can.
+func WithDeliverable(check func(*Request, *Decision) error) Option {
+	return func(p *Pipeline) { p.deliverable = check }
+}
+
 // WithTracer sets where the spans of the stages go; none by default.
 func WithTracer(t trace.Tracer) Option { return func(p *Pipeline) { p.tracer = t } }
 
 // New returns a Pipeline. Router and recorder are required: without the one
 // nothing has a policy, without the other nothing leaves a trace.
 func New(router Router, rec Recorder, opts ...Option) (*Pipeline, error) {
-	p := &Pipeline{router: router, rec: rec, tracer: noop.NewTracerProvider().Tracer("")}
+	p := &Pipeline{
+		router: router, rec: rec, tracer: noop.NewTracerProvider().Tracer(""),
+		deliverable: func(*Request, *Decision) error { return nil },
+	}
 	for _, opt := range opts {
 		opt(p)
 	}
@@ -155,28 +172,37 @@ func late(ctx context.Context, err error) error {
 // record is required and cannot be made, the decision becomes a refusal.
 func (p *Pipeline) finish(ctx context.Context, r *Request, d *Decision) {
 	p.oblige(r, d)
-	if err := p.record(ctx, r, d); err != nil {
-		d.deny(err)
-		p.oblige(r, d)
+	for _, rec := range []Recorder{p.audit, p.rec} {
+		if rec == nil {
+			continue
+		}
+		if err := record(ctx, rec, r, d); err != nil {
+			d.deny(err)
+			p.oblige(r, d)
+		}
 	}
 }
 
 // record survives a recorder that panics: no record, no allow.
-func (p *Pipeline) record(ctx context.Context, r *Request, d *Decision) (err error) {
+func record(ctx context.Context, rec Recorder, r *Request, d *Decision) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = Refuse(Internal, Panicked, fmt.Errorf("panic in the recorder: %v", v))
 		}
 	}()
-	return p.rec.Record(context.WithoutCancel(ctx), r, d)
+	return rec.Record(context.WithoutCancel(ctx), r, d)
 }
 
 // oblige fills the answer. A panic in an obligation turns an allow into a
-// refusal, because the upstream would miss what the route promised it.
+// refusal, because the upstream would miss what the route promised it; so does
+// an answer that cannot be delivered.
 func (p *Pipeline) oblige(r *Request, d *Decision) {
 	defer func() {
 		if v := recover(); v != nil {
 			d.deny(Refuse(Internal, Panicked, fmt.Errorf("panic in the obligations: %v", v)))
+		}
+		if d.Shadow() {
+			p.shadow(d)
 		}
 	}()
 	route := d.route
@@ -189,6 +215,9 @@ func (p *Pipeline) oblige(r *Request, d *Decision) {
 	}
 	if d.allowed {
 		d.answer.own(p.owned)
+		if err := p.deliverable(r, d); err != nil {
+			d.deny(Refuse(Internal, Undeliverable, err))
+		}
 		return
 	}
 	if route != nil {

@@ -289,3 +289,53 @@ func TestReasonOf(t *testing.T) {
 		}
 	}
 }
+
+// recorder is a function that records.
+type recorder func(*authz.Decision) error
+
+func (f recorder) Record(_ context.Context, _ *authz.Request, d *authz.Decision) error { return f(d) }
+
+// The audit log is told first, and where it fails the other recorder is told
+// the refusal, not the allow that nobody got.
+func TestAuditComesFirst(t *testing.T) {
+	for _, want := range []authz.Reason{authz.Allowed, authz.AuditUnavailable} {
+		var order []string
+		audit := recorder(func(d *authz.Decision) error {
+			order = append(order, "audit "+string(d.Reason()))
+			if want == authz.Allowed {
+				return nil
+			}
+			return authz.Refuse(authz.AuditUnavailable, "", nil)
+		})
+		rec := recorder(func(d *authz.Decision) error { order = append(order, "record "+string(d.Reason())); return nil })
+		p, err := authz.New(&gate{}, rec, authz.WithAudit(audit))
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := p.Decide(t.Context(), &authz.Request{})
+		if d.Reason() != want || !slices.Equal(order, []string{"audit allowed", "record " + string(want)}) {
+			t.Errorf("decided %s, in the order %v", d.Reason(), order)
+		}
+	}
+}
+
+// An allow that cannot be delivered is a refusal, and recorded as such, once.
+func TestUndeliverable(t *testing.T) {
+	g := &gate{}
+	p, err := authz.New(g, g, authz.WithDeliverable(func(_ *authz.Request, d *authz.Decision) error {
+		if len(d.Answer().Set) == 0 {
+			t.Error("asked before the answer was there")
+		}
+		return errors.New("too large")
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := p.Decide(t.Context(), &authz.Request{})
+	if d.Allowed() || d.Reason() != authz.Internal || d.Detail() != authz.Undeliverable || len(d.Answer().Set) > 0 {
+		t.Errorf("got %+v", d)
+	}
+	if len(g.records) != 1 || g.records[0].Reason() != authz.Internal {
+		t.Errorf("recorded %+v", g.records)
+	}
+}

@@ -53,6 +53,7 @@ type Route struct {
 
 	Challenges map[Reason]string // WWW-Authenticate by reason
 	AsError    bool              // failures to decide are Envoy's to answer
+	Shadow     bool              // refusals are recorded and let pass, see Decision.Shadow
 }
 
 // AllowAll is the Authorizer of a route that says so in its configuration.

@@ -48,6 +48,25 @@ func (k *checker) config() {
 	k.credentials()
 	k.policies()
 	k.routes()
+	k.audit()
+}
+
+// audit checks that records which are required can be made durable.
+func (k *checker) audit() {
+	a := &k.c.Audit
+	switch {
+	case strings.ContainsRune(a.File.Value, 0):
+		k.bad("audit.file", "%s is not a path", quote(a.File.Value))
+	case a.Mode == AuditRequired && k.c.AuditPath() == "" && !k.d.broken["audit.file"]:
+		k.bad("audit.mode", "required needs a file: %s cannot be made durable", a.File.Value)
+	}
+	if a.File.Value == AuditNone {
+		for _, key := range []string{"queue", "mask", "fields"} {
+			if k.given("audit." + key) {
+				k.bad("audit."+key, "has no effect with file: none")
+			}
+		}
+	}
 }
 
 func (k *checker) server() {

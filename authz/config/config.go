@@ -17,6 +17,8 @@
 package config
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -57,7 +59,8 @@ func read(path string) ([]byte, error) {
 // Parse is [Load] for what the file name holds. Relative paths in it start at
 // the folder of name.
 func Parse(name string, data []byte) (*Config, Problems) {
-	c := &Config{File: name, lines: map[string]int{}}
+	sum := sha256.Sum256(data)
+	c := &Config{File: name, Revision: hex.EncodeToString(sum[:])[:12], lines: map[string]int{}}
 	root, p := parseYAML(data)
 	if p != nil {
 		p.File = name
@@ -75,6 +78,19 @@ func Parse(name string, data []byte) (*Config, Problems) {
 		return c, nil
 	}
 	return c, d.problems
+}
+
+// AuditPath returns the file that audit records go to; empty where they go to
+// stdout or nowhere.
+func (c *Config) AuditPath() string {
+	switch path := c.Audit.File.Value; {
+	case path == AuditStdout || path == AuditNone:
+		return ""
+	case filepath.IsAbs(path):
+		return path
+	default:
+		return filepath.Join(filepath.Dir(c.File), path)
+	}
 }
 
 // Files returns every file that the configuration depends on: itself, then

@@ -16,6 +16,7 @@ import (
 // same compares what configurations mean: not where it stands.
 var same = cmp.Options{
 	cmpopts.IgnoreUnexported(Config{}),
+	cmpopts.IgnoreFields(Config{}, "Revision"),
 	cmpopts.IgnoreFields(Place{}, "Line"),
 	cmpopts.IgnoreFields(Text{}, "Line", "Key"),
 	cmpopts.IgnoreFields(File{}, "Line"),
@@ -92,13 +93,15 @@ routes:
 			Issuers:  []string{"id.example.com"},
 			Policy:   Text{Value: "api", Line: 7, Key: "routes[0].policy"},
 			Sections: Sections{R: "r", P: "p", E: "e", M: "m"},
+			Mode:     "enforce",
 			OnError:  "deny",
 			Paths:    Paths{EscapedSlash: "refuse", Semicolon: "refuse"},
 		}},
+		Audit:     Audit{File: Text{Value: "stdout", Line: 1, Key: "File"}, Mode: "async", Queue: 65536},
 		Cache:     Cache{Tokens: 100_000, Bytes: 128 << 20, TTL: 5 * time.Minute},
 		Telemetry: Telemetry{Subject: "hash"},
 	}
-	if diff := cmp.Diff(want, c, cmpopts.IgnoreUnexported(Config{})); diff != "" {
+	if diff := cmp.Diff(want, c, cmpopts.IgnoreUnexported(Config{}), cmpopts.IgnoreFields(Config{}, "Revision")); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
@@ -131,12 +134,12 @@ func TestFull(t *testing.T) {
 		{"match", r.Match, []Text{{Value: "GET /v1/orders/{order}", Line: 50, Key: "routes[1].match"}}},
 		{"expressions of any scalar", r.Enforce[3:], []Entry{{"hour", Text{"5", 58, "routes[1].enforce.hour"}}, {"yes", Text{"true", 58, "routes[1].enforce.yes"}}}},
 		{"expression of many lines", r.OnAllow.RequestHeaders.Set, []Entry{
-			{"x-user", Text{"subject.sub", 66, "routes[1].onAllow.requestHeaders.set.X-User"}},
-			{"x-roles", Text{"subject.roles\n  .join(\",\")\n", 67, "routes[1].onAllow.requestHeaders.set.x-roles"}},
+			{"x-user", Text{"subject.sub", 67, "routes[1].onAllow.requestHeaders.set.X-User"}},
+			{"x-roles", Text{"subject.roles\n  .join(\",\")\n", 68, "routes[1].onAllow.requestHeaders.set.x-roles"}},
 		}},
 		{"removed", r.OnAllow.RequestHeaders.Remove, []string{"cookie", "x-debug"}},
 		{"line of a key", c.Line("routes[1].stepUp.maxAge"), 55},
-		{"line of a missing key", c.Line("routes[2].onAllow.metadata"), 79},
+		{"line of a missing key", c.Line("routes[2].onAllow.metadata"), 80},
 		{"line of a missing section", c.Line("nothing.of.the.kind"), 2},
 	} {
 		if diff := cmp.Diff(tt.want, tt.got); diff != "" {

@@ -30,6 +30,15 @@ const (
 	SubjectHash = "hash"
 	SubjectID   = "id"
 	SubjectNone = "none"
+
+	ModeEnforce = "enforce"
+	ModeShadow  = "shadow" // decides and records, but lets pass
+
+	AuditAsync    = "async"
+	AuditRequired = "required" // no answer leaves before its record is durable
+
+	AuditStdout = "stdout" // in place of a path
+	AuditNone   = "none"
 )
 
 // A Config is one checked configuration with every default filled in. It is
@@ -49,6 +58,8 @@ type Config struct {
 	Policies []Policy `yaml:"policies" check:"keyed"`
 	// Routes say which policy and which duties apply to a request. What no route covers is refused.
 	Routes []Route `yaml:"routes" check:"required,nonempty"`
+	// Audit is the record of every decision and every change.
+	Audit Audit `yaml:"audit"`
 	// Cache holds verified tokens, never decisions.
 	Cache Cache `yaml:"cache"`
 	// Telemetry says what spans tell about people. Exporters, sampling and resource come from the standard OTEL_* environment. Read at the start only.
@@ -56,6 +67,8 @@ type Config struct {
 
 	// File is the configuration file as it was named to Load or Parse.
 	File string `yaml:"-"`
+	// Revision is a hash of the file's content.
+	Revision string `yaml:"-"`
 
 	lines map[string]int // line of each key that the file has
 }
@@ -242,6 +255,8 @@ type Route struct {
 	Sections Sections `yaml:"sections"`
 	// Enforce gives the fields of the model's request definition as CEL. Default: sub is subject.id, obj is request.path, act is request.method, dom is subject.tenant.
 	Enforce []Entry `yaml:"enforce"`
+	// Mode shadow lets pass what would be refused, malformed requests aside, and records the refusal.
+	Mode string `yaml:"mode" default:"enforce" enum:"enforce,shadow"`
 	// OnError says who answers where no decision could be made. Default: the server's.
 	OnError string `yaml:"onError" enum:"deny,envoy"`
 	// Preflight true lets the CORS preflights of this route pass.
@@ -331,6 +346,20 @@ type OnDeny struct {
 	Body Text `yaml:"body"`
 	// Redirect is where callers go that ask for HTML and lack a valid token, as CEL. Default: nowhere.
 	Redirect Text `yaml:"redirect"`
+}
+
+// An Audit is the record of every decision and every change.
+type Audit struct {
+	// File is where records go, one JSON object a line: stdout, none, or a path, which is opened again on SIGHUP.
+	File Text `yaml:"file" default:"stdout"`
+	// Mode required lets no answer leave before its record is durable; it needs a path. async drops and counts records where the queue is full.
+	Mode string `yaml:"mode" default:"async" enum:"async,required"`
+	// Queue is how many records may wait under async.
+	Queue int `yaml:"queue" default:"65536" min:"1"`
+	// Mask names fields whose values are written as ***. Default: none.
+	Mask []string `yaml:"mask"`
+	// Fields adds fields to the records of decisions, under the key fields, as CEL. Default: none.
+	Fields []Entry `yaml:"fields"`
 }
 
 // A Cache holds verified tokens. It is never larger than any of its bounds.

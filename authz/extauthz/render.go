@@ -27,7 +27,7 @@ var errTooLarge = errors.New("answer is too large for Envoy")
 // what d.Answer holds it sends only what is valid, see mutations.go; an error
 // means that an allow cannot be delivered and must become a refusal.
 func Render(r *authz.Request, d *authz.Decision) (*authv3.CheckResponse, error) {
-	if d.Allowed() {
+	if d.Passes() {
 		return allow(r, d)
 	}
 	return deny(r, d), nil

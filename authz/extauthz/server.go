@@ -120,11 +120,11 @@ func (s *Server) answer(ctx context.Context, read func() *authz.Request) (resp *
 	return resp
 }
 
-// faithful holds that an answer allows only where the decision does. Envoy
+// faithful holds that an answer lets pass only what the decision does. Envoy
 // reads a missing status as OK.
 func faithful(resp *authv3.CheckResponse, d *authz.Decision) bool {
 	ok := resp.GetStatus().GetCode() == 0 // nil included
-	return resp.GetStatus() != nil && ok == d.Allowed()
+	return resp.GetStatus() != nil && ok == d.Passes()
 }
 
 // refuse makes and records a refusal of the server's own. Where the record is

@@ -10,6 +10,7 @@ import (
 	"github.com/sallyport-authz/sallyport/authz"
 	"github.com/sallyport-authz/sallyport/authz/config"
 	"github.com/sallyport-authz/sallyport/authz/expr"
+	"github.com/sallyport-authz/sallyport/authz/extauthz"
 	"github.com/sallyport-authz/sallyport/authz/route"
 )
 
@@ -21,6 +22,7 @@ type generation struct {
 	policies map[string]*policyOf
 	keys     []issuerKeys
 	tokens   *tokens
+	audit    *auditLog
 
 	router    authz.Router
 	hidden    []string // headers that carry credentials
@@ -41,6 +43,7 @@ type build struct {
 	keys     []issuerKeys
 	tokens   *tokens // nil: no issuers
 
+	audit  *auditLog
 	gen    *generation     // what came of it; nil where there are problems
 	failed config.Problems // tests of its policies
 }
@@ -62,6 +65,7 @@ func (b *build) complained(key string) bool {
 type parts struct {
 	ring     *keyring
 	recorder authz.Recorder
+	archive  archive
 	options  []authz.Option
 	policies map[string]*policyOf // of the generation before
 	tokens   *tokens              // likewise
@@ -102,10 +106,10 @@ func (b *build) assemble(p parts) {
 	specs, owned := b.routes()
 	router := b.router(specs, owned)
 	tests := b.loadTests()
-	if len(b.problems) > 0 {
+	if b.loadAudit(p.archive); len(b.problems) > 0 {
 		return
 	}
-	opts := append(slices.Clone(p.options), authz.WithOwned(owned))
+	opts := append(slices.Clone(p.options), authz.WithOwned(owned), authz.WithAudit(b.audit), authz.WithDeliverable(extauthz.Deliverable))
 	pipeline, err := authz.New(router, p.recorder, opts...)
 	if err != nil {
 		b.problem(0, "", "%v", err)
@@ -115,7 +119,7 @@ func (b *build) assemble(p parts) {
 		b.problem(0, "", "%v", err)
 	}
 	b.gen = &generation{
-		cfg: b.cfg, pipeline: pipeline, router: router, hidden: b.hidden(), policies: b.policies, keys: b.keys, tokens: b.tokens,
+		cfg: b.cfg, pipeline: pipeline, router: router, hidden: b.hidden(), policies: b.policies, keys: b.keys, tokens: b.tokens, audit: b.audit,
 		rehearsal: rehearsal, tests: tests,
 	}
 }

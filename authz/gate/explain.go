@@ -31,7 +31,8 @@ type Question struct {
 // An Explanation is one decision, step by step. What a step before refused was
 // not looked at, and is empty.
 type Explanation struct {
-	Decision   string          `json:"decision"` // allow or deny
+	Decision   string          `json:"decision"`         // allow or deny
+	Shadow     bool            `json:"shadow,omitempty"` // it was let pass all the same
 	Reason     authz.Reason    `json:"reason"`
 	Detail     authz.Detail    `json:"detail"`
 	Cause      string          `json:"cause,omitempty"` // what really happened
@@ -46,7 +47,8 @@ type Explanation struct {
 	NearMisses []NearMiss      `json:"near_misses,omitempty"`
 	Incomplete bool            `json:"near_misses_incomplete,omitempty"` // not every rule was looked at for them
 	Request    Asked           `json:"request"`
-	Response   json.RawMessage `json:"response"` // the CheckResponse that Envoy would get
+	Response   json.RawMessage `json:"response"`         // the CheckResponse that Envoy would get; null for a recorded decision
+	Record     *Recorded       `json:"record,omitempty"` // of a recorded decision
 }
 
 // An ExplainedParty is the subject of an explanation.
@@ -203,7 +205,7 @@ func (g *generation) question(_ context.Context, r *authz.Request, d *authz.Deci
 func (g *generation) account(ctx context.Context, r *authz.Request, d *authz.Decision) (*Explanation, error) {
 	x := &Explanation{
 		Decision: "deny", Reason: d.Reason(), Detail: d.Detail(), Route: d.Route(), Policy: d.Policy(), Revision: d.Revision(),
-		Rule: d.Rule().String(), Request: asked(r, g.hidden),
+		Rule: d.Rule().String(), Shadow: d.Shadow(), Request: asked(r, g.hidden),
 	}
 	if d.Allowed() {
 		x.Decision = "allow"

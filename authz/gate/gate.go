@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -33,6 +34,9 @@ type Gate struct {
 	first   *config.Config // what was read at the start
 	opened  fingerprint    // of its files, from before they were read
 	current atomic.Pointer[generation]
+	retired sync.WaitGroup // logs that are being closed
+
+	reopening sync.Mutex
 	ready   atomic.Bool
 }
 
@@ -88,8 +92,23 @@ func (g *Gate) take(gen *generation) {
 		gen.tokens.live.Store(gen.tokens.list)
 	}
 	g.expect(gen)
-	g.current.Store(gen)
+	old := g.current.Swap(gen)
 	g.parts.ring.keep(gen.keys)
+	g.parts.archive.before = gen.audit
+	g.recordTaken(old, gen)
+	if old != nil && old.audit != gen.audit {
+		g.retire(old.audit)
+	}
+}
+
+// retire closes a log once no decision can still want to write to it.
+func (g *Gate) retire(l *auditLog) {
+	g.retired.Go(func() {
+		time.Sleep(2 * g.parts.server.Deadline)
+		if err := l.Close(context.Background()); err != nil {
+			g.log.Warn("an audit log was not closed", "error", err)
+		}
+	})
 }
 
 // watch reloads when files change, at once when now is told, until ctx ends.
@@ -101,6 +120,9 @@ func (g *Gate) watch(ctx context.Context, files []string, now <-chan os.Signal) 
 		w.follow(files)
 		// What changed while nobody watched is found without waiting.
 		told := digest(files) == seen && w.wait(ctx, now)
+		if told {
+			go g.reopen() // a disk that hangs must not hold up reloads
+		}
 		latest := digest(files)
 		if latest != seen && !told {
 			latest = settle(ctx, files)
@@ -125,6 +147,17 @@ func (g *Gate) watch(ctx context.Context, files []string, now <-chan os.Signal) 
 	}
 }
 
+// reopen opens the audit file anew, for whoever rotates it.
+func (g *Gate) reopen() {
+	if !g.reopening.TryLock() {
+		return
+	}
+	defer g.reopening.Unlock()
+	if err := g.current.Load().audit.Reopen(); err != nil {
+		g.log.Error("the audit file stays as it was", "error", err)
+	}
+}
+
 // reload builds the next generation and takes it if it loads. It returns the
 // files to watch, none where those of before are.
 func (g *Gate) reload() []string {
@@ -136,7 +169,9 @@ func (g *Gate) reload() []string {
 		for _, p := range bad {
 			g.log.Error("reload refused, the last good generation stays", "problem", p.String())
 		}
+		b.abandon(g.parts.archive.before)
 		g.tel.Reloaded("rejected")
+		g.recordRefused(bad)
 		return b.files()
 	}
 	gen := b.gen

@@ -131,7 +131,7 @@ func (s *server) start() {
 	done := make(chan error, 1)
 	log := slog.New(slog.NewJSONHandler(s.log, nil))
 	go func() {
-		done <- gate.Serve(ctx, filepath.Join(s.dir, "sallyport.yaml"), log, gate.Version{Version: "test"})
+		done <- gate.Serve(ctx, filepath.Join(s.dir, "sallyport.yaml"), io.Discard, log, gate.Version{Version: "test"})
 	}()
 	var once sync.Once
 	var result error

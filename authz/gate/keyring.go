@@ -21,7 +21,7 @@ type issuerKeys struct {
 type keyring struct {
 	ctx  context.Context // how long sets run; nil: they never do
 	wait sync.WaitGroup
-	opts func(issuer string) []keys.Option
+	opts func(issuer string, set func() *keys.Set) []keys.Option
 
 	mu      sync.Mutex
 	running map[string]*runningSet
@@ -53,7 +53,7 @@ func (k *keyring) get(name string, cfg keys.Config) (id string, set *keys.Set, e
 	}
 	var opts []keys.Option
 	if k.opts != nil {
-		opts = k.opts(name)
+		opts = k.opts(name, func() *keys.Set { return set })
 	}
 	set, err = keys.New(cfg, opts...)
 	if err != nil {

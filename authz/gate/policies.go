@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/sallyport-authz/sallyport/authz"
 	"github.com/sallyport-authz/sallyport/authz/config"
 	"github.com/sallyport-authz/sallyport/policy"
 )
@@ -20,12 +22,29 @@ type policyOf struct {
 	at        time.Time
 }
 
-// revision returns the policy's revision, which all of its snapshots share.
+// revision returns the policy's revision, which all of its snapshots share;
+// empty for none.
 func (p *policyOf) revision() string {
+	if p == nil {
+		return ""
+	}
 	for _, s := range p.snapshots {
 		return s.Revision()
 	}
 	return ""
+}
+
+// rules returns the rules of all snapshots.
+func (p *policyOf) rules() iter.Seq2[authz.Rule, string] {
+	return func(yield func(authz.Rule, string) bool) {
+		for _, s := range p.snapshots {
+			for rule, text := range s.Rules() {
+				if !yield(rule, text) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // loadPolicies loads every policy of the configuration. What did not change

@@ -6,6 +6,7 @@ import (
 
 	"github.com/sallyport-authz/sallyport/authz"
 	"github.com/sallyport-authz/sallyport/authz/config"
+	"github.com/sallyport-authz/sallyport/authz/extauthz"
 	"github.com/sallyport-authz/sallyport/authz/route"
 	"github.com/sallyport-authz/sallyport/authz/token"
 )
@@ -43,7 +44,7 @@ func (b *build) rehearse(specs []route.Spec, owned []string) (*rehearsal, error)
 		copies[i].Route = &r
 	}
 	router := b.router(copies, owned)
-	pipeline, err := authz.New(router, discard{}, authz.WithOwned(owned))
+	pipeline, err := authz.New(router, discard{}, authz.WithOwned(owned), authz.WithDeliverable(extauthz.Deliverable))
 	return &rehearsal{pipeline, router}, err
 }
 

@@ -16,6 +16,7 @@ import (
 func (b *build) route(rc *config.Route) *authz.Route {
 	r := &authz.Route{
 		Name:        rc.Name,
+		Shadow:      rc.Mode == config.ModeShadow,
 		Policy:      rc.Policy.Value,
 		Obligations: b.obligations(rc),
 		AsError:     rc.OnError == config.OnErrorEnvoy || rc.OnError == "" && b.server.OnError == config.OnErrorEnvoy,

@@ -13,6 +13,12 @@ import (
 // check sends one message and returns the reason.
 func (s *server) check(m *authv3.CheckRequest) string {
 	s.t.Helper()
+	return s.answer(m).GetDynamicMetadata().GetFields()["reason"].GetStringValue()
+}
+
+// answer sends one message and returns the answer.
+func (s *server) answer(m *authv3.CheckRequest) *authv3.CheckResponse {
+	s.t.Helper()
 	resp, err := authv3.NewAuthorizationClient(s.conn).Check(s.t.Context(), m)
 	if err != nil {
 		s.t.Fatalf("check: %v", err)
@@ -20,7 +26,7 @@ func (s *server) check(m *authv3.CheckRequest) string {
 	if resp.GetStatus() == nil {
 		s.t.Fatal("no status: Envoy would allow")
 	}
-	return resp.GetDynamicMetadata().GetFields()["reason"].GetStringValue()
+	return resp
 }
 
 func httpCheck(method, path string, headers ...string) *authv3.CheckRequest {

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -41,7 +42,8 @@ const (
 // Serve runs the server until ctx ends, then drains. Its error is of type
 // [config.Problems] where the configuration or a policy does not load, and
 // anything else where the server cannot run.
-func Serve(ctx context.Context, path string, log *slog.Logger, v Version) error {
+// out is what audit.file: stdout stands for.
+func Serve(ctx context.Context, path string, out io.Writer, log *slog.Logger, v Version) error {
 	tel, err := telemetry.Start(ctx, v.Version, log)
 	if err != nil {
 		return err
@@ -54,12 +56,21 @@ func Serve(ctx context.Context, path string, log *slog.Logger, v Version) error 
 		}
 	}()
 
+	for _, s := range survived { // Ignore without arguments ignores everything
+		signal.Ignore(s)
+	}
 	// What runs in the background outlives ctx: keys are fetched until the
 	// last check in flight is answered.
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	g := &Gate{path: path, log: log, tel: tel}
-	g.parts = parts{ring: newKeyring(background), options: []authz.Option{authz.WithTracer(tel.Tracer())}, observe: tel.TokenValidated}
-	g.parts.ring.opts = func(issuer string) []keys.Option { return g.keyOptions(issuer) }
+	g.parts = parts{
+		ring:    newKeyring(background),
+		archive: archive{out: out, dropped: tel.AuditDropped, log: log},
+		options: []authz.Option{authz.WithTracer(tel.Tracer())},
+		observe: tel.TokenValidated,
+	}
+	g.parts.ring.opts = g.keyOptions
+	defer g.closeAudit()
 	defer g.parts.ring.wait.Wait()
 	defer stop()
 
@@ -68,6 +79,7 @@ func Serve(ctx context.Context, path string, log *slog.Logger, v Version) error 
 		log.Warn("policy warning", "problem", w.String())
 	}
 	if problems = append(problems, b.failed...); len(problems) > 0 {
+		b.abandon(nil)
 		return problems
 	}
 	g.take(b.gen)
@@ -93,7 +105,10 @@ func (g *Gate) open() (*extauthz.Server, *build, config.Problems) {
 	}
 	g.parts.recorder = discard{}
 	if g.tel != nil {
-		g.parts.recorder = g.tel.Recorder(g.log, telemetry.SubjectMode(cfg.Telemetry.Subject), key)
+		rec := g.tel.Recorder(g.log, telemetry.SubjectMode(cfg.Telemetry.Subject), key)
+		g.parts.recorder = rec
+		g.parts.archive.wait = cfg.Server.Deadline
+		g.parts.archive.subject = subject(cfg.Telemetry.Subject, rec.Hash)
 	}
 	b := load(g.path, g.parts)
 	problems = append(problems, b.problems...)
@@ -126,11 +141,15 @@ func hashKey(t config.Telemetry) ([]byte, error) {
 	return key, nil
 }
 
-func (g *Gate) keyOptions(issuer string) []keys.Option {
+func (g *Gate) keyOptions(issuer string, set func() *keys.Set) []keys.Option {
+	var prints thumbprints
 	return []keys.Option{
 		keys.WithTracer(g.tel.Tracer()),
 		keys.WithObserver(func(result string, err error) {
 			g.tel.KeysRefreshed(issuer, result)
+			if c, changed := prints.change(issuer, set().Thumbprints()); changed {
+				g.changed(c)
+			}
 			if err != nil {
 				g.log.Warn("keys were not refreshed", "issuer", issuer, "result", result, "error", err)
 			}
@@ -207,7 +226,7 @@ func (g *Gate) server(settings config.Server) (*extauthz.Server, error) {
 		extauthz.WithDeadline(settings.Deadline),
 		extauthz.WithMaxInFlight(settings.GRPC.MaxInFlight),
 		extauthz.WithTrustedHops(settings.TrustedHops),
-		extauthz.WithRecorder(g.parts.recorder),
+		extauthz.WithRecorder(recorder{g, g.parts.recorder}),
 		extauthz.WithLogger(g.log),
 	}
 	if g.tel != nil {

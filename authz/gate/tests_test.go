@@ -1,6 +1,7 @@
 package gate_test
 
 import (
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -205,7 +206,7 @@ func TestPolicyTestsGateReloads(t *testing.T) {
 	if err := s.stop(); err != nil {
 		t.Fatal(err)
 	}
-	err := gate.Serve(t.Context(), filepath.Join(s.dir, "sallyport.yaml"), quiet, gate.Version{})
+	err := gate.Serve(t.Context(), filepath.Join(s.dir, "sallyport.yaml"), io.Discard, quiet, gate.Version{})
 	if err == nil || !strings.Contains(err.Error(), "b.test.yaml:3: test failed: ") {
 		t.Errorf("a server starts though its tests fail: %v", err)
 	}

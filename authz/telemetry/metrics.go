@@ -20,6 +20,7 @@ type instruments struct {
 	refreshes   metric.Int64Counter
 	reloads     metric.Int64Counter
 	cache       metric.Int64Counter
+	dropped     metric.Int64Counter
 	duration    metric.Float64Histogram
 
 	mu   sync.Mutex
@@ -46,21 +47,22 @@ var durations = []float64{50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e
 
 func newInstruments(m metric.Meter) (*instruments, error) {
 	i := &instruments{}
-	var errs [8]error
+	var errs [9]error
 	i.decisions, errs[0] = m.Int64Counter("authz.decisions", metric.WithDescription("Decisions by outcome, reason and route."))
 	i.validations, errs[1] = m.Int64Counter("authz.token.validations", metric.WithDescription("Tokens validated by issuer and result."))
 	i.refreshes, errs[2] = m.Int64Counter("authz.jwks.refresh", metric.WithDescription("Key fetches by issuer and result."))
 	i.reloads, errs[3] = m.Int64Counter("authz.policy.reloads", metric.WithDescription("Reloads of configuration and policies by result."))
 	i.cache, errs[4] = m.Int64Counter("authz.cache.requests", metric.WithDescription("Look-ups in the cache of verified tokens by result."))
-	i.duration, errs[5] = m.Float64Histogram("authz.decision.duration", metric.WithUnit("s"),
+	i.dropped, errs[5] = m.Int64Counter("authz.audit.dropped", metric.WithDescription("Audit records that were lost, because the queue was full or the file could not be written."))
+	i.duration, errs[6] = m.Float64Histogram("authz.decision.duration", metric.WithUnit("s"),
 		metric.WithDescription("Time to decide, without recording."), metric.WithExplicitBucketBoundaries(durations...))
-	_, errs[6] = m.Float64ObservableGauge("authz.jwks.age", metric.WithUnit("s"),
+	_, errs[7] = m.Float64ObservableGauge("authz.jwks.age", metric.WithUnit("s"),
 		metric.WithDescription("Time since an issuer's keys were last fetched."),
 		metric.WithFloat64Callback(func(_ context.Context, o metric.Float64Observer) error {
 			i.observe(o, "issuer", func(a Ages) func(func(string, time.Duration)) { return a.Keys })
 			return nil
 		}))
-	_, errs[7] = m.Float64ObservableGauge("authz.policy.age", metric.WithUnit("s"),
+	_, errs[8] = m.Float64ObservableGauge("authz.policy.age", metric.WithUnit("s"),
 		metric.WithDescription("Time since a policy was loaded."),
 		metric.WithFloat64Callback(func(_ context.Context, o metric.Float64Observer) error {
 			i.observe(o, "policy", func(a Ages) func(func(string, time.Duration)) { return a.Policy })
@@ -78,6 +80,7 @@ func newInstruments(m metric.Meter) (*instruments, error) {
 // zero makes counters whose labels are known stand in a scrape from the start.
 func (i *instruments) zero() {
 	ctx := context.Background()
+	i.dropped.Add(ctx, 0)
 	for _, o := range cacheOutcomes {
 		i.cache.Add(ctx, 0, metric.WithAttributes(attribute.String("result", string(o))))
 	}
@@ -139,4 +142,9 @@ func (i *instruments) KeysRefreshed(issuer, result string) {
 // rejected.
 func (i *instruments) Reloaded(result string) {
 	i.reloads.Add(context.Background(), 1, metric.WithAttributes(attribute.String("result", result)))
+}
+
+// AuditDropped counts n audit records that were lost.
+func (i *instruments) AuditDropped(n int) {
+	i.dropped.Add(context.Background(), int64(n))
 }

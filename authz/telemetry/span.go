@@ -61,6 +61,9 @@ func (r *Recorder) describe(span trace.Span, req *authz.Request, d *authz.Decisi
 		}
 		link(span, req)
 	}
+	if d.Shadow() {
+		attrs = append(attrs, attribute.Bool("authz.shadow", true))
+	}
 	span.SetAttributes(attrs...)
 	if d.Reason().Failed() {
 		span.SetStatus(codes.Error, string(d.Reason()))

@@ -8,8 +8,10 @@
 //
 // A [Recorder] turns each decision into span attributes and counters. Labels
 // come from closed sets: reasons, and the names in the configuration. No
-// token, query string or header value is ever recorded. A new span attribute
-// is a line in span.go, a new instrument one in metrics.go.
+// token, query string or header value is ever recorded. A decision whose span
+// is kept is an exemplar of its counter and its bucket, in scrapes that ask for
+// OpenMetrics. A new span attribute is a line in span.go, a new instrument one
+// in metrics.go, with its place in envoy/grafana.
 package telemetry
 
 import (
@@ -174,7 +176,13 @@ func (t *Telemetry) startMetrics(ctx context.Context, res *resource.Resource, di
 	if err != nil {
 		return fmt.Errorf("telemetry: metrics: %w", err)
 	}
-	opts := []sdkmetric.Option{sdkmetric.WithResource(res), sdkmetric.WithReader(prom)}
+	opts := []sdkmetric.Option{
+		sdkmetric.WithResource(res), sdkmetric.WithReader(prom),
+		// No limit: labels are names from the configuration and closed sets.
+		// The SDK's 2000 a counter is less than a large configuration has,
+		// and what is over it would lose its labels.
+		sdkmetric.WithCardinalityLimit(0),
+	}
 	name, err := exporter("METRICS")
 	if err != nil {
 		return err

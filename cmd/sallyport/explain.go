@@ -16,10 +16,11 @@ import (
 const maxTokenFile = 64 << 10
 
 func newExplain() *cobra.Command {
-	var file, format, claims, token string
+	var file, format, claims, token, decision, audit string
 	var headers []string
 	cmd := &cobra.Command{
-		Use:   "explain -c FILE [--claims FILE | --token-file FILE] [--header K:V ...] METHOD URL",
+		Use: `explain -c FILE [--claims FILE | --token-file FILE] [--header K:V ...] METHOD URL
+  sallyport explain -c FILE --decision ID --audit FILE`,
 		Short: "Explain one decision, step by step",
 		Long: `Explain decides one request as a server would, and says why: the route, the
 subject, the arguments to Casbin, the rule that decided or those that came
@@ -29,11 +30,20 @@ Claims are a JSON payload that is taken as verified; its iss picks the issuer.
 A token in a file is verified, for which the keys of its issuer are fetched.
 With neither, the request comes as its headers say.
 
+A decision that an audit log holds is explained by its id, with what has changed
+since.
+
 Exit status: 0 for an allow, 1 for a deny, 2 if something does not load.`,
 		Example: `  sallyport explain -c sallyport.yaml GET https://api.example.com/v1/orders
   sallyport explain -c sallyport.yaml --claims ada.json --header 'x-region: eu' DELETE https://api.example.com/v1/orders/7
-  sallyport explain -c sallyport.yaml --token-file token -o json GET https://api.example.com/v1/orders`,
-		Args: cobra.ExactArgs(2),
+  sallyport explain -c sallyport.yaml --token-file token -o json GET https://api.example.com/v1/orders
+  sallyport explain -c sallyport.yaml --decision 63284b6a2bb31fea829b4cf29e792f9e --audit audit.jsonl`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if decision != "" {
+				return cobra.NoArgs(cmd, args)
+			}
+			return cobra.ExactArgs(2)(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := needConfig(cmd, file); err != nil {
 				return err
@@ -44,11 +54,17 @@ Exit status: 0 for an allow, 1 for a deny, 2 if something does not load.`,
 			if !ok {
 				return exitError{exitConfig, fmt.Errorf("-o %q is not text or json", format)}
 			}
-			q := gate.Question{Method: args[0], URL: args[1], Headers: headers}
-			if err := readQuestion(&q, claims, token); err != nil {
-				return exitError{exitConfig, err}
+			var x *gate.Explanation
+			var err error
+			if decision != "" {
+				x, err = gate.Recall(file, audit, decision)
+			} else {
+				q := gate.Question{Method: args[0], URL: args[1], Headers: headers}
+				if err := readQuestion(&q, claims, token); err != nil {
+					return exitError{exitConfig, err}
+				}
+				x, err = gate.Explain(cmd.Context(), file, q)
 			}
-			x, err := gate.Explain(cmd.Context(), file, q)
 			if err != nil {
 				return err
 			}
@@ -66,7 +82,11 @@ Exit status: 0 for an allow, 1 for a deny, 2 if something does not load.`,
 	cmd.Flags().StringVar(&claims, "claims", "", "`FILE` with the JSON payload of a token, taken as verified")
 	cmd.Flags().StringVar(&token, "token-file", "", "`FILE` with a token, to be verified")
 	cmd.Flags().StringArrayVar(&headers, "header", nil, "header of the request, `K:V`; may be repeated")
-	cmd.MarkFlagsMutuallyExclusive("claims", "token-file")
+	cmd.Flags().StringVar(&decision, "decision", "", "`ID` of a recorded decision")
+	cmd.Flags().StringVar(&audit, "audit", "", "audit `FILE` that holds it")
+	cmd.MarkFlagsMutuallyExclusive("claims", "token-file", "decision")
+	cmd.MarkFlagsMutuallyExclusive("header", "decision")
+	cmd.MarkFlagsRequiredTogether("decision", "audit")
 	return cmd
 }
 

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sallyport-authz/sallyport/authz/gate"
 )
@@ -26,6 +27,15 @@ func (p *page) line(head, format string, args ...any) {
 
 func writeExplanation(w io.Writer, x *gate.Explanation) error {
 	p := &page{w: w}
+	if r := x.Record; r != nil {
+		p.line("recorded", "%s, decision %s", r.Time.Format(time.RFC3339Nano), r.ID)
+		if r.Trace != "" {
+			p.line("trace", "%s", r.Trace)
+		}
+		if r.Address != "" {
+			p.line("from", "%s", r.Address)
+		}
+	}
 	p.line("request", "%s %s%s", x.Request.Method, x.Request.Host, x.Request.Path)
 	for _, name := range slices.Sorted(maps.Keys(x.Request.Params)) {
 		p.line("", "{%s} = %q", name, x.Request.Params[name])
@@ -63,7 +73,10 @@ func writeExplanation(w io.Writer, x *gate.Explanation) error {
 	if len(x.Roles) > 0 {
 		p.line("roles", "%s", strings.Join(x.Roles, ", "))
 	}
-	if x.Rule != "" {
+	switch {
+	case x.Rule != "" && x.RuleText == "":
+		p.line("rule", "%s", x.Rule)
+	case x.Rule != "":
 		p.line("rule", "%s: %s", x.Rule, x.RuleText)
 	}
 	p.line("decision", "%s", verdict(x))
@@ -82,6 +95,13 @@ func writeExplanation(w io.Writer, x *gate.Explanation) error {
 	}
 	if x.Incomplete {
 		p.line("", "there are more rules than were looked at")
+	}
+	if r := x.Record; r != nil {
+		if r.Since != "" {
+			p.line("since", "%s", r.Since)
+		}
+		p.line("ask again", "%s", r.Again)
+		return p.err
 	}
 	return p.answer(x.Response)
 }
@@ -163,6 +183,9 @@ func verdict(x *gate.Explanation) string {
 	s := "deny: " + string(x.Reason)
 	if x.Detail != "" {
 		s += " (" + string(x.Detail) + ")"
+	}
+	if x.Shadow {
+		s += ", and let pass: the route is in shadow mode"
 	}
 	return s
 }

@@ -91,7 +91,7 @@ func TestServeTakenPort(t *testing.T) {
 	defer func() { _ = ln.Close() }()
 	addr := ln.Addr().String()
 	status, stdout, stderr := execute(t.Context(), "serve", "-c", write(t, strings.ReplaceAll(good, "GRPC", addr)))
-	if status != exitRuntime || stdout != "" || !strings.Contains(stderr, addr) || !strings.Contains(stderr, "address already in use") {
+	if status != exitRuntime || strings.Count(stdout, "\n") != 1 || !strings.Contains(stderr, addr) || !strings.Contains(stderr, "address already in use") {
 		t.Errorf("status %d, stdout %q, stderr %q", status, stdout, stderr)
 	}
 }
@@ -100,7 +100,8 @@ func TestServeDrains(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	status, stdout, stderr := execute(ctx, "serve", "--log-format", "json", "-c", write(t, strings.ReplaceAll(good, "GRPC", "127.0.0.1:0")))
-	if status != exitOK || stdout != "" {
+	// Data is the audit log: what the server came up with.
+	if status != exitOK || !strings.HasPrefix(stdout, `{"time":`) || !strings.Contains(stdout, `"event":"configuration"`) || strings.Count(stdout, "\n") != 1 {
 		t.Errorf("status %d, stdout %q, stderr %q", status, stdout, stderr)
 	}
 	var first struct{ Msg, GRPC, Admin string }

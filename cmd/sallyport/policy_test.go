@@ -45,6 +45,7 @@ routes:
 		"orders.test.yaml": "subjects: {bob: {sub: bob, roles: clerk}}\ntests:\n  - {request: GET https://a/orders, subject: bob, expect: allow}\n" + test,
 		"bob.json":         `{"iss": "https://id.example.com", "sub": "bob", "roles": ["clerk"]}`,
 		"broken.json":      `{"iss"`,
+		"audit.jsonl":      `{"time":"2026-11-25T17:36:27.242366982Z","decision_id":"63284b6a2bb31fea829b4cf29e792f9e","decision":"deny","reason":"not_permitted","detail":"no_rule_matched","route":"orders","policy":"","revision":"","rule":"","subject":"user:corp/bob","method":"DELETE","host":"a","path":"/orders/7","source":{"address":"192.0.2.1","principal":""},"trace_id":"","duration":0.001}` + "\n",
 	})
 }
 
@@ -80,6 +81,10 @@ func TestPolicyCommands(t *testing.T) {
 		{good, "explain -c sallyport.yaml --claims bob.json --token-file bob.json GET https://a/orders", 2, "", "none of the others can be"},
 		{good, "explain -c sallyport.yaml GET /orders", 2, "", `"/orders" is not an absolute URL`},
 		{good, "explain -c sallyport.yaml GET", 2, "", "accepts 2 arg(s), received 1"},
+		{good, "explain -c sallyport.yaml --decision 63284b6a2bb31fea829b4cf29e792f9e --audit audit.jsonl", 1, "decision  deny: not_permitted (no_rule_matched)\nask again sallyport explain -c sallyport.yaml --claims CLAIMS.json DELETE https://a/orders/7\n", ""},
+		{good, "explain -c sallyport.yaml --decision 00000000000000000000000000000000 --audit audit.jsonl", 2, "", "no record of this decision"},
+		{good, "explain -c sallyport.yaml --decision 63284b6a2bb31fea829b4cf29e792f9e", 2, "", "missing [audit]"},
+		{good, "explain -c sallyport.yaml --decision 63284b6a2bb31fea829b4cf29e792f9e --audit audit.jsonl GET https://a/", 2, "", "unknown command"},
 		{broken, "explain -c sallyport.yaml GET https://a/orders", 2, "", "orders.test.yaml:4: tests[1].subject: "},
 	} {
 		t.Chdir(c.dir)

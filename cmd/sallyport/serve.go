@@ -36,7 +36,7 @@ load, 3 if the server cannot run (a taken port).`,
 			if err != nil {
 				return exitError{exitConfig, err}
 			}
-			err = gate.Serve(cmd.Context(), file, log, buildVersion())
+			err = gate.Serve(cmd.Context(), file, cmd.OutOrStdout(), log, buildVersion())
 			var problems config.Problems
 			if err == nil || errors.As(err, &problems) {
 				return err
