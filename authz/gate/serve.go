@@ -181,8 +181,8 @@ func (g *Gate) run(ctx context.Context, done <-chan struct{}, server *extauthz.S
 		}
 		return err
 	})
-	var draining atomic.Bool
-	ready := func() bool { return !draining.Load() && g.Ready() }
+	var serving, draining atomic.Bool
+	ready := func() bool { return serving.Load() && !draining.Load() }
 	tasks.Go(func() error {
 		err := admin.Serve(life, pages, admin.Handler(admin.Source{Ready: ready, Metrics: g.tel.Metrics(), Version: v}), g.log)
 		if err != nil {
@@ -193,6 +193,7 @@ func (g *Gate) run(ctx context.Context, done <-chan struct{}, server *extauthz.S
 	tasks.Go(func() error {
 		g.awaitReady(life, func() {
 			server.SetServing(true)
+			serving.Store(true) // after health: who sees ready finds it serving
 			g.log.Info("ready")
 		})
 		return nil
