@@ -44,6 +44,7 @@ type build struct {
 	tokens   *tokens // nil: no issuers
 
 	audit  *auditLog
+	seen   fingerprint     // of the files, from before all but the configuration was read
 	gen    *generation     // what came of it; nil where there are problems
 	failed config.Problems // tests of its policies
 }
@@ -76,10 +77,14 @@ type parts struct {
 // load reads the configuration, builds its generation and runs its tests,
 // without network. The generation is nil where there are problems.
 func load(path string, p parts) *build {
+	before := digest([]string{path})
 	cfg, problems := config.Load(path)
-	b := &build{cfg: cfg, problems: problems}
+	b := &build{cfg: cfg, problems: problems, seen: before}
 	if cfg == nil {
 		return b
+	}
+	if b.seen = digest(cfg.Files()); digest([]string{path}) != before {
+		b.seen = fingerprint{} // it changed while it was read, and is read again
 	}
 	b.server = cmp.Or(p.server, &cfg.Server)
 	b.loadPolicies(p.policies)
@@ -195,15 +200,39 @@ func (b *build) router(specs []route.Spec, owned []string) authz.Router {
 // authorization and cookie: a client may send those.
 func (b *build) owned() []string {
 	var names []string
+	folded := map[string]string{}
 	for i := range b.cfg.Routes {
 		for _, e := range b.cfg.Routes[i].OnAllow.RequestHeaders.Set {
-			if e.Name != "authorization" && e.Name != "cookie" {
-				names = append(names, e.Name)
+			if e.Name == "authorization" || e.Name == "cookie" {
+				continue
 			}
+			names = append(names, e.Name)
+			other := folded[fold(e.Name)]
+			if other != "" && other != e.Name {
+				b.problem(e.Expr.Line, e.Expr.Key, "%q and %q are one header to servers that read - as _: a request with either would be refused", e.Name, other)
+			}
+			folded[fold(e.Name)] = e.Name
 		}
 	}
 	slices.Sort(names)
-	return slices.Compact(names)
+	names = slices.Compact(names)
+	b.warnAppended(names)
+	return names
+}
+
+func fold(name string) string { return strings.ReplaceAll(name, "_", "-") }
+
+// warnAppended warns of headers that are only ever appended: those are not
+// owned, and the client's own value stays in front.
+func (b *build) warnAppended(owned []string) {
+	for i := range b.cfg.Routes {
+		for _, e := range b.cfg.Routes[i].OnAllow.RequestHeaders.Append {
+			if !slices.Contains(owned, e.Name) {
+				b.warnings = append(b.warnings, b.cfg.Problem(e.Expr.Line, e.Expr.Key,
+					"a client's own %s stays in front of what is appended: use set if the upstream must not believe it", e.Name))
+			}
+		}
+	}
 }
 
 func texts(ts []config.Text) []string {

@@ -14,7 +14,6 @@ import (
 	"context"
 	"log/slog"
 	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,7 +31,6 @@ type Gate struct {
 	parts parts
 
 	first   *config.Config // what was read at the start
-	opened  fingerprint    // of its files, from before they were read
 	current atomic.Pointer[generation]
 	retired sync.WaitGroup // logs that are being closed
 
@@ -111,11 +109,11 @@ func (g *Gate) retire(l *auditLog) {
 	})
 }
 
-// watch reloads when files change, at once when now is told, until ctx ends.
-func (g *Gate) watch(ctx context.Context, files []string, now <-chan os.Signal) {
+// watch reloads when files are no longer what was seen, at once when now is
+// told, until ctx ends.
+func (g *Gate) watch(ctx context.Context, files []string, seen fingerprint, now <-chan os.Signal) {
 	w := newWatcher(g.log)
 	defer w.close()
-	seen := g.opened
 	for ctx.Err() == nil {
 		w.follow(files)
 		// What changed while nobody watched is found without waiting.
@@ -133,17 +131,12 @@ func (g *Gate) watch(ctx context.Context, files []string, now <-chan os.Signal) 
 		if latest == seen {
 			continue
 		}
-		// What changes while it is read differs from latest, and is read
-		// again; so is a configuration that names other files than before.
-		next := g.reload()
-		seen = latest
-		if next == nil {
-			continue
+		b := g.reload()
+		if seen = b.seen; b.cfg != nil {
+			files = b.files()
+		} else {
+			seen = latest // it cannot be read, and names no files
 		}
-		if !slices.Equal(next, files) {
-			seen = fingerprint{}
-		}
-		files = next
 	}
 }
 
@@ -158,9 +151,8 @@ func (g *Gate) reopen() {
 	}
 }
 
-// reload builds the next generation and takes it if it loads. It returns the
-// files to watch, none where those of before are.
-func (g *Gate) reload() []string {
+// reload builds the next generation and takes it if it loads.
+func (g *Gate) reload() *build {
 	b := load(g.path, g.parts)
 	for _, w := range b.warnings {
 		g.log.Warn("policy warning", "problem", w.String())
@@ -172,7 +164,7 @@ func (g *Gate) reload() []string {
 		b.abandon(g.parts.archive.before)
 		g.tel.Reloaded("rejected")
 		g.recordRefused(bad)
-		return b.files()
+		return b
 	}
 	gen := b.gen
 	g.take(gen)
@@ -181,7 +173,7 @@ func (g *Gate) reload() []string {
 	for _, section := range restart(g.first, gen.cfg) {
 		g.log.Warn("a change takes effect after a restart only", "section", section)
 	}
-	return b.files()
+	return b
 }
 
 // ages tells the metrics how old keys and policies are.

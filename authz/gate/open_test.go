@@ -41,7 +41,7 @@ func TestChangeBeforeTheWatchIsNotLost(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
-	go func() { defer close(done); g.watch(ctx, b.files(), nil) }()
+	go func() { defer close(done); g.watch(ctx, b.files(), b.seen, nil) }()
 	t.Cleanup(func() { cancel(); <-done })
 	for end := time.Now().Add(5 * time.Second); g.current.Load().cfg.Routes[0].Name != "after"; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {

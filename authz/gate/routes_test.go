@@ -8,6 +8,8 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+
+	"github.com/sallyport-authz/sallyport/authz/gate"
 )
 
 // check sends one message and returns the reason.
@@ -170,5 +172,21 @@ routes: [{match: /, token: none, allow: true}]
 	}
 	if strings.Contains(got, "0123456789") {
 		t.Error("the key is in the message")
+	}
+}
+
+// Headers that some servers cannot tell apart cannot both be owned, and one
+// that is only appended deserves a word.
+func TestCheckLooksAtHeaderNames(t *testing.T) {
+	f := newFolder(t)
+	path := f.write("sallyport.yaml", "routes:\n  - {match: /a, token: none, allow: true, onAllow: {requestHeaders: {set: {x-user: '\"a\"'}}}}\n"+
+		"  - {match: /b, token: none, allow: true, onAllow: {requestHeaders: {set: {x_user: '\"b\"'}}}}\n")
+	if got, want := problems(t, path), path+`:3: routes[1].onAllow.requestHeaders.set.x_user: "x_user" and "x-user" are one header`; !strings.HasPrefix(got, want) {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	path = f.write("sallyport.yaml", "routes:\n  - {match: /a, token: none, allow: true, onAllow: {requestHeaders: {append: {x-via: '\"a\"'}}}}\n")
+	report, err := gate.Check(path)
+	if want := path + ":2: routes[0].onAllow.requestHeaders.append.x-via: a client's own x-via stays in front"; err != nil || !strings.HasPrefix(report.Warnings.Error(), want) {
+		t.Errorf("got %v, %v, want %s", report.Warnings, err, want)
 	}
 }

@@ -84,7 +84,7 @@ func Serve(ctx context.Context, path string, out io.Writer, log *slog.Logger, v 
 	}
 	g.take(b.gen)
 	tel.Watch(g.ages())
-	return g.run(background, ctx.Done(), server, b.files(), v)
+	return g.run(background, ctx.Done(), server, b, v)
 }
 
 // open loads the first generation and all that is read at the start only. It
@@ -95,9 +95,6 @@ func (g *Gate) open() (*extauthz.Server, *build, config.Problems) {
 	if cfg == nil {
 		return nil, &build{}, problems
 	}
-	// load reads everything again after this, so a change between here and
-	// the first look of watch differs from it and is not lost.
-	g.opened = digest(cfg.Files())
 	key, err := hashKey(cfg.Telemetry)
 	if err != nil {
 		k := cfg.Telemetry.HashKeyFile
@@ -158,7 +155,7 @@ func (g *Gate) keyOptions(issuer string, set func() *keys.Set) []keys.Option {
 }
 
 // run opens the listeners, serves, and drains once done is closed.
-func (g *Gate) run(ctx context.Context, done <-chan struct{}, server *extauthz.Server, files []string, v Version) error {
+func (g *Gate) run(ctx context.Context, done <-chan struct{}, server *extauthz.Server, b *build, v Version) error {
 	settings := g.current.Load().cfg.Server
 	checks, err := extauthz.Listen(ctx, settings.GRPC.Listen)
 	if err != nil {
@@ -202,7 +199,7 @@ func (g *Gate) run(ctx context.Context, done <-chan struct{}, server *extauthz.S
 		hup := make(chan os.Signal, 1)
 		signal.Notify(hup, syscall.SIGHUP)
 		defer signal.Stop(hup)
-		g.watch(life, files, hup)
+		g.watch(life, b.files(), b.seen, hup)
 		return nil
 	})
 

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 
+	_ "time/tzdata" // for expressions that name a time zone, in images without any
+
 	"github.com/spf13/cobra"
 
 	"github.com/sallyport-authz/sallyport/authz/config"
@@ -86,6 +88,8 @@ mutations. Nothing unknown is allowed.`,
 	for _, c := range root.Commands() {
 		if c.Name() == "completion" {
 			c.Example = `  sallyport completion bash > /etc/bash_completion.d/sallyport`
+			c.Args = cobra.NoArgs
+			c.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 			for _, shell := range c.Commands() {
 				shell.Example = "  sallyport completion " + shell.Name()
 			}

@@ -56,6 +56,7 @@ func TestCommands(t *testing.T) {
 		{"config schema", 0, `"$schema"`, ""},
 		{"version", 0, "sallyport ", ""},
 		{"completion bash", 0, "bash completion", ""},
+		{"completion bush", 2, "", `unknown command "bush"`},
 		{"serv", 2, "", `unknown command "serv"`},
 		{"check --frobnicate", 2, "", "unknown flag: --frobnicate"},
 		{"check extra", 2, "", `unknown command "extra"`},
