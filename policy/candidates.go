@@ -163,11 +163,11 @@ func (ev *evaluator) probeAtom(a *atom, pr *probe) error {
 	}
 	text, ok := v.(string)
 	pr.text = text
-	if id, known := ev.s.syms.lookup(text); ok && known {
-		pr.id = id
-	}
 	switch {
 	case a.kind == atomEqual:
+		if id, known := ev.s.syms.lookup(text); ok && known {
+			pr.id = id
+		}
 	case !ok:
 		return fmt.Errorf("%s is no string", ev.s.describe(a.value))
 	case a.kind == atomRole:

@@ -53,6 +53,7 @@ func (l *loader) compileRules(s *Snapshot, sc *scope, functions map[string]goval
 		}
 	}
 	for i := range s.rules.len() {
+		yield(i)
 		row, line := s.rules.row(i), int(s.rules.lines[i])
 		for _, u := range s.matcher.uses {
 			if u.field != "" {

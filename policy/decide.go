@@ -21,7 +21,8 @@ type Query struct {
 	Tenant  string   // where Roles hold in models with domains; empty for none
 }
 
-// Revision identifies the contents of model and rules: 12 hex digits.
+// Revision identifies the contents of model and rules, and by which operators
+// names match: 12 hex digits. It is the same for all sections of a model.
 func (s *Snapshot) Revision() string { return s.revision }
 
 // Fields returns the names of the request definition, in order. The caller

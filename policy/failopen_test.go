@@ -196,4 +196,12 @@ func TestRevision(t *testing.T) {
 	if len(a.Revision()) != 12 || a.Revision() == b.Revision() || a.Revision() != load(t, rbac, "p, role:a, /x, GET\n").Revision() {
 		t.Errorf("revisions %q and %q", a.Revision(), b.Revision())
 	}
+	matched := load(t, rbac, "p, role:a, /x, GET\n", policy.WithMatching("g", policy.Matching{Role: "keyMatch"}))
+	if matched.Revision() == a.Revision() {
+		t.Error("how names match is no part of the revision")
+	}
+	several := rbac + "m2 = r.sub == p.sub\n"
+	if load(t, several, "p, role:a, /x, GET\n").Revision() != load(t, several, "p, role:a, /x, GET\n", policy.WithSections(policy.Sections{M: "m2"})).Revision() {
+		t.Error("two sections of one model have two revisions")
+	}
 }

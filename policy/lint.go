@@ -87,9 +87,9 @@ func (l *loader) lintLinks(s *Snapshot, rd *reader) {
 			if g.domains {
 				domain = t.cell(i, 2)
 			}
-			n := g.nodes[nodeKey(domain, t.cell(i, 0))]
+			n := g.slot(nodeKey(domain, t.cell(i, 0)))
 			switch {
-			case cyclic[n] && cyclic[g.nodes[nodeKey(domain, t.cell(i, 1))]]:
+			case cyclic[n] && cyclic[g.slot(nodeKey(domain, t.cell(i, 1)))]:
 				l.ruleWarnf("cycle", int(t.lines[i]), "all of them have each other's roles", "delete one of the links", "%q and %q are in a cycle of %s, or lead into one", firstWords(s.syms.text(t.cell(i, 0))), firstWords(s.syms.text(t.cell(i, 1))), key)
 			case depth[n] > maxDepth:
 				l.ruleWarnf("depth", int(t.lines[i]), "links beyond the tenth are not followed", "flatten the hierarchy", "%q is %d links away from its farthest role in %s", firstWords(s.syms.text(t.cell(i, 0))), depth[n], key)
@@ -98,31 +98,42 @@ func (l *loader) lintLinks(s *Snapshot, rd *reader) {
 	}
 }
 
-// depths returns, for each node, how many links its longest chain has, and
-// whether it is in a cycle or leads into one. It removes nodes without links
-// until none are left (Kahn); what remains is cyclic.
+// depths returns, for each slot of a node, how many links its longest chain
+// has, and whether it is in a cycle or leads into one. It removes nodes without
+// links until none are left (Kahn); what remains is cyclic.
 func (g *graph) depths() (depth []int, cyclic []bool) {
-	n := len(g.names)
+	n := len(g.nodes)
 	depth, cyclic = make([]int, n), make([]bool, n)
-	open := make([]uint32, n) // links not yet followed
-	back := make([][]uint32, n)
-	var ready []uint32
-	for i := range n {
-		cyclic[i] = true
-		open[i] = g.first[i+1] - g.first[i]
-		for _, to := range g.links[g.first[i]:g.first[i+1]] {
-			back[to] = append(back[to], uint32(i)) // bounded by maxRulesFile
+	open := make([]uint32, n)    // links not yet followed
+	first := make([]uint32, n+1) // of the links that lead to a node
+	ends := make([]uint32, len(g.links))
+	for i, e := range g.nodes {
+		for l := e.first; l < e.first+e.n; l++ {
+			ends[l] = uint32(g.slot((e.key-1)>>32<<32 | uint64(g.links[l]))) //nolint:gosec // below len(g.nodes)
+			first[ends[l]+1]++
 		}
-		if open[i] == 0 {
-			ready = append(ready, uint32(i)) // bounded by maxRulesFile
+		open[i], cyclic[i] = e.n, e.key != 0
+	}
+	for i := range n {
+		first[i+1] += first[i]
+	}
+	back, at := make([]uint32, len(g.links)), slices.Clone(first)
+	var ready []uint32
+	for i, e := range g.nodes {
+		for _, to := range ends[e.first : e.first+e.n] {
+			back[at[to]] = uint32(i) // below len(g.nodes)
+			at[to]++
+		}
+		if e.key != 0 && e.n == 0 {
+			ready = append(ready, uint32(i)) // below len(g.nodes)
 		}
 	}
 	for len(ready) > 0 {
-		at := ready[len(ready)-1]
+		to := ready[len(ready)-1]
 		ready = ready[:len(ready)-1]
-		cyclic[at] = false
-		for _, from := range back[at] {
-			depth[from] = max(depth[from], depth[at]+1)
+		cyclic[to] = false
+		for _, from := range back[first[to]:first[to+1]] {
+			depth[from] = max(depth[from], depth[to]+1)
 			if open[from]--; open[from] == 0 {
 				ready = append(ready, from)
 			}

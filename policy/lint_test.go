@@ -2,9 +2,12 @@ package policy_test
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/sallyport-authz/sallyport/authz"
 	"github.com/sallyport-authz/sallyport/policy"
 )
 
@@ -40,6 +43,8 @@ func TestLint(t *testing.T) {
 		{"uncalled g2", strings.Replace(denyModel, "g = _, _", "g = _, _\ng2 = _, _", 1), "p, role:a, /x, GET, allow\ng2, /x, /y\n",
 			[]string{"policy.csv:2: no condition calls g2: its links (1) do nothing"}},
 		{"other sections", strings.Replace(denyModel, "p = sub", "p2 = sub, obj\np = sub", 1) + "m2 = r.sub == p2.sub && r.obj == p2.obj\n", "p, role:a, /x, GET, allow\np2, a, b\n", nil},
+		{"roles of other sections", strings.Replace(strings.Replace(denyModel, "g = _, _", "g = _, _\ng2 = _, _", 1), "p = sub", "p2 = sub, obj\np = sub", 1) + "m2 = g(r.sub, p2.sub) && g2(r.obj, p2.obj)\n",
+			"p, role:a, /x, GET, allow\np2, role:b, b\ng, u:1, role:b\ng2, /x, b\n", nil},
 		{"broken other sections", denyModel + "m2 = r.sub == p2.sub\nm3 = regexMatch(r.sub, '*')\nm4 = r.sub == \n", "p, role:a, /x, GET, allow\n",
 			[]string{`model.conf:11: m2, which is not in use: unknown name "p2_sub" (fields are r.NAME and p.NAME, text stands in quotes)`,
 				`model.conf:12: m3, which is not in use: pattern "*" of regexMatch: error parsing regexp: missing argument to repetition operator: ` + "`*`",
@@ -80,5 +85,85 @@ func TestLintAlike(t *testing.T) {
 	wantFinding(t, fs, policy.Warning, "this rule and 1199 others are alike for the index")
 	if _, fs = loadAll(rbac, apart.String()); len(fs) > 0 {
 		t.Errorf("got %v", fs)
+	}
+}
+
+// TestLintCovered: rules that match less than one that decides before them.
+func TestLintCovered(t *testing.T) {
+	star := strings.Replace(denyModel, "r.act == p.act", "(r.act == p.act || p.act == '*')", 1)
+	priority := strings.Replace(strings.Replace(star, "some(where (p.eft == allow)) && !some(where (p.eft == deny))", "priority(p.eft) || deny", 1), "p = sub", "p = priority, sub", 1)
+	for _, c := range []struct {
+		name, model, rules string
+		line, by           int // 0: none
+	}{
+		{"wider path", priority, "p, 1, role:a, /x/*, GET, allow\np, 2, role:a, /x/:id, GET, deny\n", 2, 1},
+		{"wider method", priority, "p, 1, role:a, /x, *, allow\np, 2, role:a, /x, GET, deny\n", 2, 1},
+		{"inherited role", priority, "p, 1, role:a, /x, GET, deny\np, 2, role:b, /x, GET, allow\ng, role:b, role:a\n", 2, 1},
+		{"inherited the other way", priority, "p, 1, role:b, /x, GET, deny\np, 2, role:a, /x, GET, allow\ng, role:b, role:a\n", 0, 0},
+		{"narrower first", priority, "p, 1, role:a, /x/:id, GET, allow\np, 2, role:a, /x/*, GET, deny\n", 0, 0},
+		{"narrower method first", priority, "p, 1, role:a, /x, GET, allow\np, 2, role:a, /x, *, deny\n", 0, 0},
+		{"parameter against rest", priority, "p, 1, role:a, /x/:id, GET, allow\np, 2, role:a, /x/*, GET, allow\n", 0, 0},
+		{"two parameters against rest", priority, "p, 1, role:a, /x/:a/:b, GET, allow\np, 2, role:a, /x/*, GET, allow\n", 0, 0},
+		{"denied whatever the order", star, "p, role:a, /x/:id, GET, allow\np, role:a, /x/*, *, deny\n", 1, 2},
+		{"a rule that denies less", star, "p, role:a, /x/*, GET, allow\np, role:a, /x/:id, *, deny\n", 0, 0},
+		{"regular expression", priority, "p, 1, role:a, /x/(a|b), GET, allow\np, 2, role:a, /x/a, GET, deny\n", 2, 1},
+	} {
+		s, fs := loadAll(c.model, c.rules)
+		if s == nil {
+			t.Fatalf("%s: %v", c.name, fs)
+		}
+		line, by := 0, 0
+		for _, f := range fs {
+			if _, err := fmt.Sscanf(f.Message, "the rule never decides: the one in line %d", &by); err == nil {
+				line = f.Line
+			}
+		}
+		if line != c.line || by != c.by {
+			t.Errorf("%s: line %d is shadowed by %d, want %d by %d", c.name, line, by, c.line, c.by)
+		}
+	}
+}
+
+// TestLintShadowedNeverDecides: in random worlds, a rule that is said never to
+// decide does not, and nothing changes without it.
+func TestLintShadowedNeverDecides(t *testing.T) {
+	rng := rand.New(rand.NewPCG(11, 12))
+	found, asked := 0, 0
+	for range 4000 {
+		model, rules, sh := world(t, rng)
+		s, fs := loadAll(model, rules)
+		if s == nil {
+			continue
+		}
+		for _, f := range fs {
+			if !strings.HasPrefix(f.Message, "the rule never decides") {
+				continue
+			}
+			found++
+			lines := strings.SplitAfter(rules, "\n")
+			lines[f.Line-1] = "\n"
+			without, _ := loadAll(model, strings.Join(lines, ""))
+			for range 40 {
+				q := &policy.Query{Subject: pick(rng, subjects), Tenant: pick(rng, domains)}
+				if rng.IntN(2) == 0 {
+					q.Roles = []string{fmt.Sprintf("r%d", 1+rng.IntN(5))}
+				}
+				for f := range strings.SplitSeq(sh.request, ", ") {
+					q.Args = append(q.Args, pick(rng, map[string][]string{"sub": {q.Subject}, "dom": domains, "obj": paths, "act": acts}[f]))
+				}
+				if slices.ContainsFunc(q.Args, func(v any) bool { return strings.Contains(v.(string), "\n") }) {
+					continue // what .* does not match; no path has one
+				}
+				rule, err := s.Decide(q)
+				again, errAgain := without.Decide(q)
+				if rule.Line == f.Line || again != rule || authz.DetailOf(err) != authz.DetailOf(errAgain) {
+					t.Fatalf("%v\nwith it %v, %v, without it %v, %v\n%#v\n%s\n%s", f, rule, err, again, errAgain, q, model, rules)
+				}
+				asked++
+			}
+		}
+	}
+	if found < 500 || asked < 20_000 {
+		t.Errorf("only %d rules were found, %d requests", found, asked)
 	}
 }

@@ -52,12 +52,15 @@ func (l *loader) lintRoles(s *Snapshot, rd *reader) {
 		switch {
 		case t.len() == 0:
 		case u == nil:
+			if rd.model.calls(key) {
+				continue
+			}
 			l.ruleWarnf("uncalled", int(t.lines[0]), "the links are ignored", fmt.Sprintf("call %s in the matcher, or delete the links", key), "no condition calls %s: its links (%d) do nothing", key, t.len())
 			continue
 		case s.graphs[key].patterns(): // a name may match what it does not equal
 			continue
 		case !u.other && s.rules.len() > 0:
-			l.lintIdle(s, t, u)
+			l.lintIdle(s, rd, key, u)
 		}
 		if u != nil && key == "g" && u.subject && !s.graphs[key].patterns() {
 			l.lintNames(s, t, u)
@@ -65,9 +68,22 @@ func (l *loader) lintRoles(s *Snapshot, rd *reader) {
 	}
 }
 
+// calls reports whether any matcher calls a role function, those that were not
+// chosen among them.
+func (mf *modelFile) calls(role string) bool {
+	for key := range mf.lines {
+		if key[0] == 'm' && strings.Contains(mf.def(key).Value, role+"(") {
+			return true
+		}
+	}
+	return false
+}
+
 // lintIdle finds roles that no rule is for, directly or through other roles.
-// Domains are not told apart.
-func (l *loader) lintIdle(s *Snapshot, t *table, u *roleUse) {
+// Domains are not told apart, and whatever stands in rules for other sections
+// counts.
+func (l *loader) lintIdle(s *Snapshot, rd *reader, key string, u *roleUse) {
+	t := rd.tables[key]
 	useful := make([]bool, len(s.syms.vals))
 	var next []uint32
 	mark := func(id uint32) {
@@ -78,7 +94,15 @@ func (l *loader) lintIdle(s *Snapshot, t *table, u *roleUse) {
 	}
 	for _, c := range u.columns {
 		for i := range s.rules.len() {
+			yield(i)
 			mark(s.rules.cell(i, c))
+		}
+	}
+	for name, other := range rd.tables {
+		if name[0] == 'p' && other != s.rules {
+			for _, id := range other.cells {
+				mark(id)
+			}
 		}
 	}
 	for _, text := range u.consts {
@@ -136,6 +160,7 @@ func (l *loader) lintNames(s *Snapshot, t *table, u *roleUse) {
 	}
 	for _, c := range u.columns {
 		for i := range s.rules.len() {
+			yield(i)
 			if id := s.rules.cell(i, c); bare(id) {
 				name := firstWords(s.syms.text(id))
 				l.ruleWarnf("name", int(s.rules.lines[i]), "the rule matches a subject of that name", fmt.Sprintf("write role:%s for a role of the token, user:ISSUER/%s for a person", name, name), "%q is neither a role (role:NAME) nor a subject (user:ISSUER/SUB), and no link names it", name)

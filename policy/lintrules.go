@@ -5,8 +5,6 @@ import (
 	"regexp"
 	"slices"
 
-	"github.com/casbin/casbin/v2/constant"
-
 	"github.com/sallyport-authz/sallyport/policy/index"
 )
 
@@ -34,46 +32,6 @@ func (l *loader) lintFields(s *Snapshot, mf *modelFile) {
 			mf.warnf("unreadfield", mf.lines[s.sections.P], "the column is ignored", fmt.Sprintf("compare %s.%s in the matcher, or delete the field", s.sections.P, f),
 				"no condition reads %s.%s: a rule matches whatever stands there", s.sections.P, f)
 		}
-	}
-}
-
-// lintShadowed finds rules that can never decide, because another one matches
-// whatever they match and decides first.
-func (l *loader) lintShadowed(s *Snapshot) {
-	columns := s.columnsRead()
-	set := newRowSet(s.rules, columns)
-	look := func(i int) {
-		if first, found := set.add(i); found {
-			l.ruleWarnf("shadowed", int(s.rules.lines[i]), "the rule never decides", "delete one of the two",
-				"the rule never decides: the one in line %d matches whatever it matches, and decides before it", s.rules.lines[first])
-		}
-	}
-	pass := func(deny, allow bool) {
-		if len(columns) == len(s.pFields) {
-			return // that would be a duplicate
-		}
-		for i := range s.rules.len() {
-			if s.denies(i) && deny || !s.denies(i) && allow {
-				look(i)
-			}
-		}
-	}
-	switch s.effect {
-	case constant.AllowOverrideEffect:
-		for i := range s.rules.len() {
-			if s.denies(i) {
-				l.ruleWarnf("nodeny", int(s.rules.lines[i]), "the rule is ignored: what it denies is not denied", "use the effect some(where (p.eft == allow)) && !some(where (p.eft == deny))",
-					"the rule denies, and the effect %s looks at rules that allow alone", s.sections.E)
-			}
-		}
-		pass(false, true)
-	case constant.DenyOverrideEffect:
-		pass(true, false)
-	case constant.AllowAndDenyEffect:
-		pass(true, false) // a rule that denies decides wherever it stands
-		pass(false, true)
-	default:
-		pass(true, true)
 	}
 }
 

@@ -12,6 +12,7 @@ func (l *loader) lintPatterns(s *Snapshot) {
 		}
 		seen, column := make([]bool, len(s.syms.vals)), s.column(u.field)
 		for i := range s.rules.len() {
+			yield(i)
 			id := s.rules.cell(i, column)
 			if seen[id] {
 				continue

@@ -101,14 +101,17 @@ func (g *graph) match(s *Snapshot, l *loader, t *table) {
 			continue
 		}
 		if g.members == nil {
-			g.members = map[uint32][]uint32{}
+			g.members, g.wild = map[uint32][]uint32{}, map[uint32][]uint32{}
 		}
 		for c := range 2 {
 			id := t.cell(i, c)
-			prepare(g.matching.Role, id, line)
+			wild := prepare(g.matching.Role, id, line)
 			if k := nodeKey(domain, id); !names[k] {
 				names[k] = true
 				g.members[domain] = append(g.members[domain], id)
+				if wild {
+					g.wild[domain] = append(g.wild[domain], id)
+				}
 			}
 		}
 	}
@@ -132,44 +135,59 @@ func (g *graph) matches(op, name, pattern string) bool {
 // matches as a pattern. Roles of a token are names, never patterns.
 func (c *closure) fillPatterns(syms *symbols, extra []string, ids map[string]uint32) {
 	start := len(c.ids)
-	members := func(f func(id uint32)) {
-		for _, d := range c.in {
-			for _, id := range c.graph.members[d] {
-				f(id)
-			}
-		}
-	}
-	op := c.graph.matching.Role
-	step := func(id uint32, text string, known bool, level uint8) {
-		if known {
-			c.eachLink(id, func(to uint32) {
-				c.addDirect(to, level)
-				pattern := syms.text(to)
-				members(func(y uint32) {
-					if y != to && c.graph.matches(op, syms.text(y), pattern) {
-						c.add(y, level)
-					}
-				})
-			})
-		}
-		members(func(p uint32) {
-			if (!known || p != id) && c.graph.matches(op, text, syms.text(p)) {
-				c.eachLink(p, func(to uint32) { c.add(to, level) })
-			}
-		})
-	}
 	if start == 0 {
-		step(none, c.name, false, 1)
+		c.stepByPattern(syms, none, c.name, 1)
 	} else {
-		step(c.ids[0], c.name, true, 1)
+		c.stepByLink(syms, c.ids[0], 1)
+		c.stepByPattern(syms, c.ids[0], c.name, 1)
 	}
 	for _, r := range extra {
 		if id, ok := ids[r]; ok {
 			c.add(id, 1)
+		} else {
+			c.extra = append(c.extra, rolePrefix+r)
 		}
 	}
-	for i := start; i < len(c.ids) && c.level[i] < maxDepth; i++ {
-		step(c.ids[i], syms.text(c.ids[i]), true, c.level[i]+1)
+	for _, name := range c.extra {
+		c.stepByPattern(syms, none, name, 2)
+	}
+	for i := start; i < len(c.ids); i++ {
+		if c.level[i] < maxDepth {
+			c.stepByLink(syms, c.ids[i], c.level[i]+1)
+			c.stepByPattern(syms, c.ids[i], syms.text(c.ids[i]), c.level[i]+1)
+		}
+	}
+}
+
+// stepByLink adds what the links of a name lead to.
+func (c *closure) stepByLink(syms *symbols, id uint32, level uint8) {
+	op := c.graph.matching.Role
+	c.eachLink(id, func(to uint32) {
+		c.addDirect(to, level)
+		pattern := syms.text(to)
+		if !isPattern(op, pattern) {
+			return
+		}
+		for _, d := range c.in {
+			for _, name := range c.graph.members[d] {
+				if name != to && c.graph.matches(op, syms.text(name), pattern) {
+					c.add(name, level)
+				}
+			}
+		}
+	})
+}
+
+// stepByPattern adds what the links of the patterns lead to that a name
+// matches. id is the name's symbol, or none.
+func (c *closure) stepByPattern(syms *symbols, id uint32, name string, level uint8) {
+	op := c.graph.matching.Role
+	for _, d := range c.in {
+		for _, p := range c.graph.wild[d] {
+			if p != id && c.graph.matches(op, name, syms.text(p)) {
+				c.eachLink(p, func(to uint32) { c.add(to, level) })
+			}
+		}
 	}
 }
 
@@ -186,6 +204,11 @@ func (c *closure) reaches(syms *symbols, role string) bool {
 	op := c.graph.matching.Role
 	if c.graph.matches(op, c.name, role) {
 		return true
+	}
+	for _, name := range c.extra {
+		if c.graph.matches(op, name, role) {
+			return true
+		}
 	}
 	for _, id := range c.ids {
 		if c.graph.matches(op, syms.text(id), role) {

@@ -25,16 +25,19 @@ e = some(where (p.eft == allow))
 m = g(r.sub, p.sub, r.dom) && g2(r.obj, p.obj)
 `
 
+// TestMatchingAgainstStock: names and domains that are patterns, with every
+// effect, and with roles of the token as links.
 func TestMatchingAgainstStock(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 7))
 	names := []string{"user:a", "user:b", "user:*", "role:r1", "role:r2", "role:*", "*", "role:r"}
 	things := []string{"/a/1", "/a/:id", "/b/:id", "/b/2", "group", "all", "/:x/1"}
 	doms := []string{"d1", "d2", "d*", "*", "e1"}
-	compared, allowed := 0, 0
-	for range 400 {
+	compared, allowed, byToken := 0, 0, 0
+	for round := range 400 {
+		model := strings.Replace(strings.Replace(patternModel, "some(where (p.eft == allow))", someEffects[round%4], 1), "p = sub, obj", "p = sub, obj, eft", 1)
 		var b strings.Builder
 		for range 1 + rng.IntN(5) {
-			fmt.Fprintf(&b, "p, %s, %s\n", pick(rng, names), pick(rng, things))
+			fmt.Fprintf(&b, "p, %s, %s, %s\n", pick(rng, names), pick(rng, things), pick(rng, []string{"allow", "allow", "deny"}))
 		}
 		for range rng.IntN(6) {
 			fmt.Fprintf(&b, "g, %s, %s, %s\n", pick(rng, names), pick(rng, names), pick(rng, doms))
@@ -43,25 +46,40 @@ func TestMatchingAgainstStock(t *testing.T) {
 			fmt.Fprintf(&b, "g2, %s, %s\n", pick(rng, things), pick(rng, things))
 		}
 		rules := b.String()
-		s := load(t, patternModel, rules,
+		s := load(t, model, rules,
 			policy.WithMatching("g", policy.Matching{Role: "keyMatch", Domain: "keyMatch"}),
 			policy.WithMatching("g2", policy.Matching{Role: "keyMatch2"}))
-		e := stock(t, patternModel, rules)
+		q, links := &policy.Query{}, rules
+		if round%2 == 0 {
+			q.Subject, q.Tenant, q.Roles = pick(rng, []string{"user:a", "user:z"}), pick(rng, []string{"d1", "d2", "e1"}), []string{pick(rng, []string{"r1", "r2", "new"})}
+			links += fmt.Sprintf("g, %s, role:%s, %s\n", q.Subject, q.Roles[0], q.Tenant)
+		}
+		e := stock(t, model, links)
 		e.AddNamedMatchingFunc("g", "keyMatch", util.KeyMatch)
 		e.AddNamedDomainMatchingFunc("g", "keyMatch", util.KeyMatch)
 		e.AddNamedMatchingFunc("g2", "keyMatch2", util.KeyMatch2)
 		for range 25 {
-			q := &policy.Query{Args: []any{pick(rng, []string{"user:a", "user:b", "user:z", "role:r1"}), pick(rng, []string{"d1", "d2", "e1", "f"}), pick(rng, []string{"/a/1", "/a/2", "/b/2", "/c", "group"})}}
-			if same(t, e, s, q, patternModel, rules) {
-				compared++
-				if _, err := s.Decide(q); err == nil {
-					allowed++
+			sub := pick(rng, []string{"user:a", "user:b", "user:z", "role:r1"})
+			if q.Roles != nil { // for others the link would not be there
+				sub = q.Subject
+			}
+			q.Args = []any{sub, pick(rng, []string{"d1", "d2", "e1", "f"}), pick(rng, []string{"/a/1", "/a/2", "/b/2", "/c", "group"})}
+			if !same(t, e, s, q, model, links) {
+				continue
+			}
+			compared++
+			if _, err := s.Decide(q); err == nil {
+				allowed++
+				without := *q
+				without.Roles = nil
+				if _, err := s.Decide(&without); err != nil {
+					byToken++
 				}
 			}
 		}
 	}
-	if compared < 9000 || allowed < 500 {
-		t.Errorf("only %d compared, %d allowed", compared, allowed)
+	if compared < 9000 || allowed < 1500 || byToken < 70 {
+		t.Errorf("only %d compared, %d allowed, %d by roles of the token", compared, allowed, byToken)
 	}
 }
 
@@ -85,6 +103,28 @@ func TestTenantRoles(t *testing.T) {
 		_, err := s.Decide(&policy.Query{Args: []any{"user:corp/a", c.asked, "doc"}, Subject: "user:corp/a", Roles: c.roles, Tenant: c.tenant})
 		if authz.DetailOf(err) != c.want {
 			t.Errorf("%+v: got %v", c, err)
+		}
+	}
+}
+
+// TestTokenRoleOfPattern: a rule for a pattern of roles is for the roles of the
+// token too, whether or not any rule names them.
+func TestTokenRoleOfPattern(t *testing.T) {
+	s := load(t, denyModel, "p, role:*, /x, GET, allow\np, role:banned-*, /x, GET, deny\np, role:staff, /y, GET, allow\ng, role:emp-*, role:staff\n",
+		policy.WithMatching("g", policy.Matching{Role: "keyMatch"}))
+	for _, c := range []struct {
+		role, path string
+		want       authz.Detail
+	}{
+		{"any", "/x", ""},
+		{"banned-1", "/x", authz.DeniedByRule},
+		{"emp-7", "/y", ""},
+		{"any", "/y", authz.NoRuleMatched},
+		{"*", "/y", authz.NoRuleMatched}, // a name, never a pattern
+	} {
+		_, err := s.Decide(&policy.Query{Args: []any{"user:c/a", c.path, "GET"}, Subject: "user:c/a", Roles: []string{c.role}})
+		if authz.DetailOf(err) != c.want {
+			t.Errorf("%s %s: got %v", c.role, c.path, err)
 		}
 	}
 }

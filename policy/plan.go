@@ -75,6 +75,7 @@ func newPlan(s *Snapshot) *plan {
 	p := &plan{}
 	var allow []uint32
 	for i := range s.rules.len() {
+		yield(i)
 		if s.denies(i) {
 			p.deny = append(p.deny, uint32(i)) // bounded by maxRulesFile
 		} else {
@@ -267,7 +268,10 @@ func (b *branch) build(s *Snapshot, allow, deny []uint32, others bool) {
 		for i, l := range levels {
 			path[i] = b.atoms[l].kind == atomMatch
 		}
+		step := 0
 		return index.Build(path, rules, func(level, depth int, rule uint32) uint32 {
+			yield(step)
+			step++
 			a := &b.atoms[levels[level]]
 			id := s.rules.cell(int(rule), a.column)
 			if a.kind == atomMatch {

@@ -15,8 +15,9 @@
 // one's own) is refused at load. JSON in request values is never parsed, and
 // no value from a request is ever read as a pattern or an expression.
 //
-// Start at policy.go for loading, decide.go for the decision, rules.go and
-// modelfile.go for the files, expression.go for matchers, roles.go for g.
+// Start at source.go for where policies come from, policy.go for compiling
+// them, decide.go for the decision, rules.go and modelfile.go for the syntax of
+// the files, expression.go for matchers, roles.go for g.
 package policy
 
 import (
@@ -127,7 +128,7 @@ func (l *loader) load() *Snapshot {
 		fields:   mf.fields(l.sections.R),
 		pFields:  mf.fields(l.sections.P),
 		effect:   mf.def(l.sections.E).Value,
-		syms:     newSymbols(),
+		syms:     newSymbols(len(rulesText)),
 		patterns: newPatterns(),
 		graphs:   map[string]*graph{},
 		evals:    map[uint32]*expression{},
@@ -172,7 +173,8 @@ func (l *loader) load() *Snapshot {
 	return s
 }
 
-// revision is a hash of the contents that decide.
+// revision is a hash of the contents that decide. Which of several sections a
+// route chooses is no part of it.
 func revision(contents ...string) string {
 	sum := digest(contents...)
 	return hex.EncodeToString(sum[:6])

@@ -1,9 +1,5 @@
 package policy
 
-import (
-	"slices"
-)
-
 // maxDepth is how many links Casbin's role manager follows.
 const maxDepth = 10
 
@@ -20,15 +16,15 @@ const rolePrefix = "role:"
 type graph struct {
 	key     string
 	domains bool
-	nodes   map[uint64]uint32 // domain and name to node
-	names   []uint32          // node to name
-	first   []uint32          // node to its first link; one more than nodes
-	links   []uint32          // nodes
+	nodes   []graphNode // open addressing
+	count   int         // of nodes
+	links   []uint32    // names
 
 	matching  Matching
 	ops       *patterns
 	anyDomain []uint32            // domains that are patterns
-	members   map[uint32][]uint32 // domain to its names, where names are patterns
+	members   map[uint32][]uint32 // domain to its names, where names may be patterns
+	wild      map[uint32][]uint32 // and to those that are
 }
 
 // none is the domain of links without one. No symbol has this number.
@@ -36,41 +32,79 @@ const none = ^uint32(0)
 
 func nodeKey(domain, name uint32) uint64 { return uint64(domain)<<32 | uint64(name) }
 
+// A graphNode is a name in a domain, and where its links are.
+type graphNode struct {
+	key      uint64 // nodeKey + 1, 0 is free
+	first, n uint32
+}
+
 // newGraph lays out the links of t.
 func newGraph(t *table) *graph {
-	g := &graph{key: t.key, domains: t.width == 3, nodes: make(map[uint64]uint32, t.len())}
-	node := func(domain, name uint32) uint32 {
-		k := nodeKey(domain, name)
-		n, ok := g.nodes[k]
-		if !ok {
-			n = uint32(len(g.names)) //nolint:gosec // bounded by maxRulesFile
-			g.nodes[k] = n
-			g.names = append(g.names, name)
-		}
-		return n
-	}
-	ends := make([][2]uint32, t.len())
-	for i := range t.len() {
-		domain := none
+	g := &graph{key: t.key, domains: t.width == 3, nodes: make([]graphNode, 64)}
+	domain := func(i int) uint32 {
 		if g.domains {
-			domain = t.cell(i, 2)
+			return t.cell(i, 2)
 		}
-		ends[i] = [2]uint32{node(domain, t.cell(i, 0)), node(domain, t.cell(i, 1))}
+		return none
 	}
-	g.first = make([]uint32, len(g.names)+1)
-	for _, e := range ends {
-		g.first[e[0]+1]++
+	for i := range t.len() {
+		yield(i)
+		g.node(domain(i), t.cell(i, 1))
+		g.node(domain(i), t.cell(i, 0)).n++
 	}
-	for i := range g.names {
-		g.first[i+1] += g.first[i]
+	first := uint32(0)
+	for i := range g.nodes {
+		e := &g.nodes[i]
+		e.first = first
+		first += e.n
+		e.n = 0
 	}
-	g.links = make([]uint32, len(ends))
-	next := slices.Clone(g.first)
-	for _, e := range ends {
-		g.links[next[e[0]]] = e[1]
-		next[e[0]]++
+	g.links = make([]uint32, t.len())
+	for i := range t.len() {
+		yield(i)
+		e := g.node(domain(i), t.cell(i, 0))
+		g.links[e.first+e.n] = t.cell(i, 1)
+		e.n++
 	}
 	return g
+}
+
+// node returns the node of a name, a new one if need be.
+func (g *graph) node(domain, name uint32) *graphNode {
+	k := nodeKey(domain, name)
+	i := g.slot(k)
+	if g.nodes[i].key != 0 {
+		return &g.nodes[i]
+	}
+	if 2*(g.count+1) > len(g.nodes) {
+		old := g.nodes
+		g.nodes = make([]graphNode, 2*len(old))
+		for _, e := range old {
+			if e.key != 0 {
+				g.nodes[g.slot(e.key-1)] = e
+			}
+		}
+		i = g.slot(k)
+	}
+	g.count++
+	g.nodes[i].key = k + 1
+	return &g.nodes[i]
+}
+
+// slot returns where a node is, or where it would go.
+func (g *graph) slot(key uint64) int {
+	mask := uint64(len(g.nodes) - 1)                                       //nolint:gosec // a power of two
+	for i := key * 0x9e3779b97f4a7c15 >> 32 & mask; ; i = (i + 1) & mask { // Fibonacci hashing; the upper bits are the good ones
+		if k := g.nodes[i].key; k == 0 || k == key+1 {
+			return int(i) //nolint:gosec // below len(g.nodes)
+		}
+	}
+}
+
+// from returns the names to which the links of a name lead.
+func (g *graph) from(domain, name uint32) []uint32 {
+	e := &g.nodes[g.slot(nodeKey(domain, name))]
+	return g.links[e.first : e.first+e.n]
 }
 
 // patterns reports whether names in g are patterns for other names.
@@ -86,7 +120,8 @@ type closure struct {
 	level  []uint8
 	set    set
 	in     []uint32 // domains whose links count
-	direct []uint32 // ends of links, where names are patterns
+	direct []uint32 // ends of links, where names may be patterns
+	extra  []string // roles of the token that no rule names, likewise
 	filled bool
 }
 
@@ -115,7 +150,7 @@ func (c *closure) fill(syms *symbols, extra []string, ids map[string]uint32) {
 // findDomains lists the domains whose links count: the one asked for, and
 // those that it matches.
 func (c *closure) findDomains(syms *symbols) {
-	c.in, c.direct = c.in[:0], c.direct[:0]
+	c.in, c.direct, c.extra = c.in[:0], c.direct[:0], c.extra[:0]
 	if !c.graph.domains {
 		c.in = append(c.in, none)
 		return
@@ -142,10 +177,8 @@ func (c *closure) add(id uint32, level uint8) {
 func (c *closure) walk(i int, below uint8) int {
 	for ; i < len(c.ids) && c.level[i] < below; i++ {
 		for _, d := range c.in {
-			if n, ok := c.graph.nodes[nodeKey(d, c.ids[i])]; ok {
-				for _, to := range c.graph.links[c.graph.first[n]:c.graph.first[n+1]] {
-					c.add(c.graph.names[to], c.level[i]+1)
-				}
+			for _, to := range c.graph.from(d, c.ids[i]) {
+				c.add(to, c.level[i]+1)
 			}
 		}
 	}
@@ -155,10 +188,8 @@ func (c *closure) walk(i int, below uint8) int {
 // eachLink calls f for the end of each link of a name.
 func (c *closure) eachLink(id uint32, f func(to uint32)) {
 	for _, d := range c.in {
-		if n, ok := c.graph.nodes[nodeKey(d, id)]; ok {
-			for _, to := range c.graph.links[c.graph.first[n]:c.graph.first[n+1]] {
-				f(c.graph.names[to])
-			}
+		for _, to := range c.graph.from(d, id) {
+			f(to)
 		}
 	}
 }

@@ -19,7 +19,8 @@ func (rs *rowSet) add(i int) (first int, found bool) {
 	if 2*(rs.n+1) > len(rs.slots) {
 		old := rs.slots
 		rs.slots = make([]uint32, 2*len(old))
-		for _, r := range old {
+		for i, r := range old {
+			yield(i)
 			if r != 0 {
 				rs.slots[rs.slot(int(r-1))] = r
 			}

@@ -107,6 +107,7 @@ func (rd *reader) read(text string) {
 	}
 	n := 0
 	for line := range strings.Lines(text) {
+		yield(n)
 		n++
 		rd.line(strings.TrimRight(line, "\r\n"), n)
 	}

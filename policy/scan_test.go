@@ -106,7 +106,7 @@ func TestPathOperators(t *testing.T) {
 		return b.String()
 	}
 	matched := 0
-	for range 60_000 {
+	for range 20_000 {
 		pattern := text(pieces, 8)
 		if rng.IntN(2) == 0 {
 			pattern = pick(rng, objects)
@@ -142,7 +142,7 @@ func TestPathOperators(t *testing.T) {
 			}
 		}
 	}
-	if matched < 5000 {
+	if matched < 2000 {
 		t.Errorf("only %d matches", matched)
 	}
 }
