@@ -49,19 +49,9 @@ var (
 // value decodes n, which stands at key, into v, by the tags of its field. An
 // alias that stands inside of what it names ends where the grammar does.
 func (d *decoder) value(n *yaml.Node, key string, v reflect.Value, tags reflect.StructTag) {
-	if n.Kind == yaml.AliasNode {
-		n = n.Alias
-		d.aliases++
-		defer func() { d.aliases-- }()
-	}
-	if d.aliases > 0 {
-		d.expanded++
-	}
-	if d.expanded > maxExpanded {
-		if !d.bomb {
-			d.bad(n.Line, "", "aliases stand for more than %d values", maxExpanded)
-		}
-		d.bomb = true
+	n, leave := d.enter(n)
+	defer leave()
+	if d.bomb {
 		return
 	}
 	if n.Tag == "!!null" {
@@ -99,6 +89,27 @@ func (d *decoder) value(n *yaml.Node, key string, v reflect.Value, tags reflect.
 	default:
 		d.scalar(n, key, v, tags)
 	}
+}
+
+// enter returns what a node stands for, and what to call once that is decoded.
+// It counts what comes out of aliases, and sets bomb where that is too much.
+func (d *decoder) enter(n *yaml.Node) (node *yaml.Node, leave func()) {
+	leave = func() {}
+	if n.Kind == yaml.AliasNode {
+		n = n.Alias
+		d.aliases++
+		leave = func() { d.aliases-- }
+	}
+	if d.aliases > 0 {
+		d.expanded++
+	}
+	if d.expanded > maxExpanded {
+		if !d.bomb {
+			d.bad(n.Line, "", "aliases stand for more than %d values", maxExpanded)
+		}
+		d.bomb = true
+	}
+	return n, leave
 }
 
 // section decodes a mapping into a struct: defaults first, then what is there.

@@ -236,19 +236,9 @@ func (d *decoder) values(n *yaml.Node, key string, v reflect.Value) {
 // free decodes what has no grammar of ours into JSON values: nil, bool,
 // string, int64, float64, []any, map[string]any.
 func (d *decoder) free(n *yaml.Node, key string) any {
-	if n.Kind == yaml.AliasNode {
-		n = n.Alias
-		d.aliases++
-		defer func() { d.aliases-- }()
-	}
-	if d.aliases > 0 {
-		d.expanded++
-	}
-	if d.expanded > maxExpanded {
-		if !d.bomb {
-			d.bad(n.Line, "", "aliases stand for more than %d values", maxExpanded)
-		}
-		d.bomb = true
+	n, leave := d.enter(n)
+	defer leave()
+	if d.bomb {
 		return nil
 	}
 	switch n.Kind {

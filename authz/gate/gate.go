@@ -35,7 +35,7 @@ type Gate struct {
 	retired sync.WaitGroup // logs that are being closed
 
 	reopening sync.Mutex
-	ready   atomic.Bool
+	ready     atomic.Bool
 }
 
 // Decide decides by one generation.

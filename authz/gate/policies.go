@@ -34,11 +34,19 @@ func (p *policyOf) revision() string {
 	return ""
 }
 
-// rules returns the rules of all snapshots.
+// rules returns the rules of all snapshots, each once: routes with sections of
+// their own may share some.
 func (p *policyOf) rules() iter.Seq2[authz.Rule, string] {
 	return func(yield func(authz.Rule, string) bool) {
+		seen := map[authz.Rule]bool{}
 		for _, s := range p.snapshots {
 			for rule, text := range s.Rules() {
+				if len(p.snapshots) > 1 && seen[rule] {
+					continue
+				}
+				if len(p.snapshots) > 1 {
+					seen[rule] = true
+				}
 				if !yield(rule, text) {
 					return
 				}

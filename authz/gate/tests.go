@@ -107,16 +107,14 @@ func (g *generation) test(ctx context.Context, cases []testCase) *TestReport {
 }
 
 func (p *policyOf) unreached(name string, reached map[authz.Rule]bool, report *TestReport) {
-	listed := map[authz.Rule]bool{}
 	for rule, text := range p.rules() {
 		switch {
-		case reached[rule] || listed[rule]:
+		case reached[rule]:
 		case len(report.Unreached) >= maxUnreached:
 			report.More++
 		default:
 			report.Unreached = append(report.Unreached, Unreached{name, rule.String(), text})
 		}
-		listed[rule] = true
 	}
 }
 
