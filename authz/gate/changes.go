@@ -48,8 +48,10 @@ func (g *Gate) recordTaken(old, gen *generation) {
 			was = old.policies[name]
 		}
 		if is := gen.policies[name]; was == nil || was.revision() != is.revision() {
+			what := difference(was, is)
+			g.log.Info("policy", "name", name, "revision", is.revision(), "before", was.revision(), "change", what)
 			g.changed(audit.Change{
-				Event: audit.Policy, Name: name, OldRevision: was.revision(), NewRevision: is.revision(), Summary: difference(was, is),
+				Event: audit.Policy, Name: name, OldRevision: was.revision(), NewRevision: is.revision(), Summary: what,
 			})
 		}
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/sallyport-authz/sallyport/policy"
 )
 
-// patience with issuers: how long an explanation waits for keys.
+// keyWait is how long an explanation waits for the keys of an issuer.
 const keyWait = 10 * time.Second
 
 // A Question is a request to explain. Claims are the JSON payload of a token
@@ -88,7 +88,7 @@ type Asked struct {
 // fetches keys only where there is a token to verify. Its error is of type
 // [config.Problems] where something does not load.
 func Explain(ctx context.Context, path string, q Question) (*Explanation, error) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithTimeout(ctx, 3*keyWait)
 	ring := newKeyring(ctx)
 	defer ring.wait.Wait()
 	defer cancel()
@@ -125,16 +125,16 @@ func Explain(ctx context.Context, path string, q Question) (*Explanation, error)
 			d = pipeline.Decide(ctx, r)
 		}
 	}
-	return gen.account(ctx, r, &d)
+	return gen.account(r, &d)
 }
 
 // headerLines reads headers as people write them.
 func headerLines(lines []string) ([]authz.Header, error) {
 	var headers []authz.Header
-	for _, line := range lines {
+	for i, line := range lines {
 		name, value, ok := strings.Cut(line, ":")
 		if name = strings.ToLower(strings.TrimSpace(name)); !ok || name == "" {
-			return nil, fmt.Errorf("header %q is not NAME:VALUE", clip(line))
+			return nil, fmt.Errorf("header %d is not NAME:VALUE", i+1) // it may be a secret
 		}
 		headers = append(headers, authz.Header{Name: name, Value: strings.TrimSpace(value)})
 	}
@@ -169,19 +169,9 @@ func credential(c config.Credential, raw string) authz.Header {
 	return authz.Header{Name: c.Header, Value: raw}
 }
 
-// explain asks the policy why it decided as it did; nil where it was not
-// asked. ctx is that of the decision.
-func (g *generation) explain(ctx context.Context, r *authz.Request, d *authz.Decision) *policy.Explanation {
-	enf, q := g.question(ctx, r, d)
-	if enf == nil || len(q.Args) == 0 {
-		return nil
-	}
-	x := enf.policy.Explain(&q)
-	return &x
-}
-
-// question returns what the policy was asked about a request that it decided.
-func (g *generation) question(_ context.Context, r *authz.Request, d *authz.Decision) (*enforcer, policy.Query) {
+// question returns which policy was asked about a request, and what; nil where
+// none was.
+func (g *generation) question(r *authz.Request, d *authz.Decision) (*enforcer, policy.Query) {
 	if d.Subject() == nil || !d.Allowed() && d.Reason() != authz.NotPermitted {
 		return nil, policy.Query{}
 	}
@@ -202,7 +192,7 @@ func (g *generation) question(_ context.Context, r *authz.Request, d *authz.Deci
 }
 
 // account writes the explanation of a decision.
-func (g *generation) account(ctx context.Context, r *authz.Request, d *authz.Decision) (*Explanation, error) {
+func (g *generation) account(r *authz.Request, d *authz.Decision) (*Explanation, error) {
 	x := &Explanation{
 		Decision: "deny", Reason: d.Reason(), Detail: d.Detail(), Route: d.Route(), Policy: d.Policy(), Revision: d.Revision(),
 		Rule: d.Rule().String(), Shadow: d.Shadow(), Request: asked(r, g.hidden),
@@ -216,7 +206,7 @@ func (g *generation) account(ctx context.Context, r *authz.Request, d *authz.Dec
 	if s := d.Subject(); s != nil {
 		x.Subject = &ExplainedParty{s.ID, s.Roles, s.Scopes, s.Tenant}
 	}
-	if enf, q := g.question(ctx, r, d); enf != nil {
+	if enf, q := g.question(r, d); enf != nil {
 		for i, a := range enf.args {
 			x.Arguments = append(x.Arguments, Argument{a.field, a.text, q.Args[i]})
 		}

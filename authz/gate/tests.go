@@ -127,7 +127,7 @@ func (g *generation) try(ctx context.Context, c *testCase) (authz.Decision, stri
 	case c.policy != "" && d.Policy() != "" && d.Policy() != c.policy:
 		return d, fmt.Sprintf("the request lands on route %q, which is of policy %q, not of %q", d.Route(), d.Policy(), c.policy)
 	case c.allow && !d.Allowed():
-		return d, "want allow, got " + got + g.nearest(c, &r, &d)
+		return d, "want allow, got " + got + g.nearest(&r, &d)
 	case !c.allow && d.Allowed():
 		return d, "want deny, got " + got
 	case c.reason != "" && d.Reason() != c.reason:
@@ -158,12 +158,16 @@ func describe(d *authz.Decision) string {
 }
 
 // nearest names the rule that came nearest to allowing, if no rule decided.
-func (g *generation) nearest(c *testCase, r *authz.Request, d *authz.Decision) string {
-	x := g.explain(as(context.Background(), c.who), r, d)
-	if x == nil || len(x.Misses) == 0 {
+func (g *generation) nearest(r *authz.Request, d *authz.Decision) string {
+	enf, q := g.question(r, d)
+	if enf == nil {
 		return ""
 	}
-	m := x.Misses[0]
+	misses := enf.policy.Explain(&q).Misses
+	if len(misses) == 0 {
+		return ""
+	}
+	m := misses[0]
 	return fmt.Sprintf("; nearest %s: %s", m.Rule, strings.Join(m.Failed, ", "))
 }
 
