@@ -14,16 +14,20 @@ func (i *issuer) readAudiences(claims map[string]any) ([]string, error) {
 		return nil, invalid(authz.MissingClaim, "no audience")
 	}
 	auds, ok := texts(v)
+	if std, there := claims["aud"]; there && ok {
+		_, ok = texts(std) // go-oidc reads aud, whatever else is configured
+	}
 	if !ok {
 		return nil, invalid(authz.BadClaim, "audience is neither a string nor a list of strings")
 	}
 	return auds, nil
 }
 
-// matched returns the audience of a token that is one of ours, or nothing.
+// matched returns the audience of a token that is one of ours, or nothing. None
+// of ours is empty.
 func matched(auds, ours []string) string {
 	for _, a := range auds {
-		if a != "" && slices.Contains(ours, a) {
+		if slices.Contains(ours, a) {
 			return a
 		}
 	}

@@ -78,7 +78,7 @@ func TestCACHE(t *testing.T) {
 		ask(t, v.Route(token.RouteOptions{Issuers: []string{"another"}}), tok, authz.CacheHit, authz.UnknownIssuer)
 	})
 	t.Run("CACHE-03", func(t *testing.T) { // a key that is withdrawn while its token is remembered
-		iss := authztest.NewIssuer()
+		iss := authztest.NewIssuer(authztest.WithAlgorithms("ES256"))
 		if err := iss.Listen(""); err != nil {
 			t.Fatal(err)
 		}
@@ -87,7 +87,7 @@ func TestCACHE(t *testing.T) {
 		a := newVerifier(t, []token.Issuer{c.config()}, cached).Route(token.RouteOptions{})
 		tok := c.Mint(nil)
 		ask(t, a, tok, authz.CacheMiss, "")
-		c.Withdraw(c.Key("RS256"))
+		c.Withdraw(c.Key("ES256"))
 		// The first fetch from now on lacks the key, and refreshes follow one
 		// another: when the second begins, the first has taken effect.
 		after := iss.Fetches()
@@ -258,7 +258,7 @@ func TestCACHE(t *testing.T) {
 	t.Run("CACHE-12", func(t *testing.T) { // the same kid at two issuers
 		a, b := newCorp(t), newCorp(t)
 		v := newVerifier(t, []token.Issuer{a.config(), b.config(func(i *token.Issuer) { i.Name = "b" })}, cached).Route(token.RouteOptions{})
-		if a.Key("RS256").ID != b.Key("RS256").ID {
+		if a.Key("ES256").ID != b.Key("ES256").ID {
 			t.Fatal("the test needs the same kid at both")
 		}
 		ask(t, v, a.Mint(nil), authz.CacheMiss, "")
@@ -273,7 +273,7 @@ func TestCacheBounds(t *testing.T) {
 		c := newCorp(t)
 		a := newVerifier(t, []token.Issuer{c.config()}, cached).Route(token.RouteOptions{})
 		bad := c.Mint(map[string]any{"aud": "x"})
-		forged := c.Mint(nil, authztest.Signature(func([]byte) []byte { return make([]byte, 256) }))
+		forged := c.Mint(nil, authztest.Signature(func([]byte) []byte { return make([]byte, 64) }))
 		for range 2 {
 			ask(t, a, bad, authz.CacheMiss, authz.WrongAudience)
 			ask(t, a, forged, authz.CacheMiss, authz.BadSignature)
@@ -294,6 +294,13 @@ func TestCacheBounds(t *testing.T) {
 			ask(t, a, l.tok, authz.CacheMiss, "")
 			ask(t, a, l.tok, l.again, "")
 		}
+	})
+	t.Run("defaults", func(t *testing.T) { // of a cache that names no size and no time
+		c := newCorp(t)
+		a := newVerifier(t, []token.Issuer{c.config()}, token.WithCache(10, 0, 0)).Route(token.RouteOptions{})
+		tok := c.Mint(nil)
+		ask(t, a, tok, authz.CacheMiss, "")
+		ask(t, a, tok, authz.CacheHit, "")
 	})
 	t.Run("ttl", func(t *testing.T) { // at least nine tenths of it, never all of it, and not together
 		const ttl, tokens = 10 * time.Minute, 100

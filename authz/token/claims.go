@@ -58,8 +58,17 @@ func (i *issuer) checkKind(typ string, claims map[string]any) error {
 	if _, there := claims["cnf"]; there {
 		return invalid(authz.UnsupportedBinding, "token is bound to a key, and nothing here can check that")
 	}
-	if _, there := claims["_claim_names"]; there {
-		return invalid(authz.NotAccessToken, "distributed claims are for ID tokens")
+	for _, name := range []string{"nonce", "at_hash"} { // go-oidc reads them as text in any token
+		if v, there := claims[name]; there {
+			if _, ok := v.(string); !ok {
+				return invalid(authz.BadClaim, name+" is not a string")
+			}
+		}
+	}
+	for _, name := range []string{"_claim_names", "_claim_sources"} {
+		if _, there := claims[name]; there {
+			return invalid(authz.NotAccessToken, "distributed claims are for ID tokens")
+		}
 	}
 	if typ == typeAccess {
 		return nil

@@ -54,6 +54,15 @@ func TestCLM(t *testing.T) {
 	jose(t, c, v, "CLM-02 alone",
 		refusal{"ROLES", c.payload(`,"ROLES":["admin"]`), authz.DuplicateMember},
 		refusal{"\u017fub", c.payload(`,"\u017fcope":"orders"`), authz.DuplicateMember})
+	var alone []refusal // each claim that means something, in upper case and without itself
+	for _, name := range []string{
+		"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "typ", "client_id", "azp", "sid", "scope", "scp", "roles",
+		"acr", "amr", "auth_time", "nonce", "at_hash", "events", "cnf", "_claim_names", "_claim_sources",
+	} {
+		tok := c.Mint(map[string]any{name: authztest.Absent, strings.ToUpper(name): 1})
+		alone = append(alone, refusal{name, tok, authz.DuplicateMember})
+	}
+	jose(t, c, v, "CLM-02 each", alone...)
 	jose(t, c, v, "CLM-03", refusal{"iſs", c.payload(`,"iſs":"https://evil.example"`), authz.DuplicateMember})
 	jose(t, c, v, "CLM-04",
 		refusal{"trailing slash", c.claim("iss", c.URL()+"/"), authz.UnknownIssuer},
@@ -62,8 +71,9 @@ func TestCLM(t *testing.T) {
 	jose(t, c, v, "CLM-05",
 		refusal{"array", c.claim("iss", []string{c.URL()}), authz.BadClaim},
 		refusal{"absent", c.claim("iss", authztest.Absent), authz.MissingClaim})
-	dates := []any{"1790000300", 1e18, 1e30, -1, 0, nil, []int{1790000300}, true, map[string]any{}}
+	dates := []any{"1790000300", 1 << 53, 1e18, 1e30, -1, 0, nil, []int{1790000300}, true, map[string]any{}}
 	jose(t, c, v, "CLM-06", append(each("exp", dates, "exp", authz.BadClaim),
+		refusal{"2^53, as a float", c.Mint(nil, authztest.RawClaims(fmt.Sprintf(`{"iss":%q,"sub":"ada","client_id":"web","jti":"1","iat":1,"exp":9007199254740992.0}`, c.URL()))), authz.BadClaim},
 		refusal{"NaN", c.payload(`,"x":NaN`), authz.MalformedToken})...)
 	jose(t, c, v, "CLM-07", refusal{"no exp", c.claim("exp", authztest.Absent), authz.MissingClaim})
 	jose(t, c, v, "CLM-08",
@@ -78,12 +88,18 @@ func TestCLM(t *testing.T) {
 		refusal{"nbf in the future", c.claim("nbf", now.Unix()+11), authz.NotYetValid},
 		refusal{"nbf 1e30", c.claim("nbf", 1e30), authz.BadClaim},
 		refusal{"nbf after exp", c.claim("nbf", now.Unix()+400), authz.BadClaim},
-		refusal{"nbf a string", c.claim("nbf", "0"), authz.BadClaim})
+		refusal{"nbf a string", c.claim("nbf", "0"), authz.BadClaim},
+		refusal{"nbf at exp", c.Mint(map[string]any{"nbf": now.Unix() + 300, "exp": now.Unix() + 300}), authz.BadClaim},
+		refusal{"nbf zero", c.claim("nbf", 0), authz.BadClaim},
+		refusal{"nbf before 1970", c.claim("nbf", -1), authz.BadClaim})
 	accept("CLM-10+", c.claim("nbf", now.Unix()+10))
 	jose(t, c, v, "CLM-11",
 		refusal{"iat in the future", c.claim("iat", now.Unix()+11), authz.IssuedInFuture},
 		refusal{"no iat", c.claim("iat", authztest.Absent), authz.MissingClaim},
-		refusal{"iat a string", c.claim("iat", "1790000000"), authz.BadClaim})
+		refusal{"iat a string", c.claim("iat", "1790000000"), authz.BadClaim},
+		refusal{"iat zero", c.claim("iat", 0), authz.BadClaim},
+		refusal{"iat before 1970", c.claim("iat", -0.5), authz.BadClaim},
+		refusal{"iat below a second", c.claim("iat", 0.5), authz.BadClaim})
 	jose(t, c, v, "CLM-12", append(each("sub", []any{"", 7, nil, strings.Repeat("s", 256), "a\x00b", "a\nb", "a\u0085b", []string{"ada"}}, "sub", authz.BadClaim),
 		refusal{"no sub", c.claim("sub", authztest.Absent), authz.MissingClaim})...)
 	accept("CLM-12+", c.claim("sub", "\u05d0\u05d1"), c.claim("sub", strings.Repeat("s", 255)))
@@ -196,7 +212,9 @@ func TestTYP(t *testing.T) {
 		refusal{"at_hash", typed("JWT", map[string]any{"at_hash": "h"}), authz.NotAccessToken},
 		refusal{"logout token without its type", typed("JWT", map[string]any{"events": map[string]any{}}), authz.NotAccessToken},
 		refusal{"Keycloak's ID token", typed("JWT", map[string]any{"typ": "ID"}), authz.NotAccessToken},
-		refusal{"Keycloak's refresh token", typed("JWT", map[string]any{"typ": "Refresh"}), authz.NotAccessToken})
+		refusal{"Keycloak's refresh token", typed("JWT", map[string]any{"typ": "Refresh"}), authz.NotAccessToken},
+		refusal{"Keycloak's offline token", typed("JWT", map[string]any{"typ": "Offline"}), authz.NotAccessToken},
+		refusal{"Keycloak's logout token", typed("JWT", map[string]any{"typ": "Logout"}), authz.NotAccessToken})
 	jose(t, c, strict, "TYP-07",
 		refusal{"JWT", typed("JWT", nil), authz.WrongType},
 		refusal{"none", typed(authztest.Absent, nil), authz.WrongType},
@@ -215,7 +233,12 @@ func TestTYP(t *testing.T) {
 		refusal{"two applications", typed("application/application/at+jwt", nil), authz.WrongType})
 	jose(t, c, strict, "TYP-12", refusal{"array", typed([]string{"at+jwt"}, nil), authz.BadTokenHeader})
 
-	jose(t, c, strict, "distributed claims", refusal{"_claim_names", typed("at+jwt", map[string]any{"_claim_names": map[string]any{"a": "b"}}), authz.NotAccessToken})
+	jose(t, c, strict, "distributed claims",
+		refusal{"_claim_names", typed("at+jwt", map[string]any{"_claim_names": map[string]any{"a": "b"}}), authz.NotAccessToken},
+		refusal{"_claim_sources", typed("at+jwt", map[string]any{"_claim_sources": 7}), authz.NotAccessToken})
+	jose(t, c, strict, "what go-oidc reads as text",
+		refusal{"nonce", typed("at+jwt", map[string]any{"nonce": 7}), authz.BadClaim},
+		refusal{"at_hash", typed("at+jwt", map[string]any{"at_hash": []string{"h"}}), authz.BadClaim})
 	t.Run("at+jwt says what it is", func(t *testing.T) { // a nonce does not make another kind of it
 		if _, _, err := strict.Route(token.RouteOptions{}).Authenticate(t.Context(), bearer(typed("at+jwt", map[string]any{"nonce": "n"}))); err != nil {
 			t.Error(err)
@@ -271,6 +294,32 @@ func TestAUTZ(t *testing.T) {
 			t.Errorf("roles %q", sub.Roles)
 		}
 	})
+	t.Run("AUTZ-02 other claims", func(t *testing.T) { // claims.client moves nothing out of the namespace of clients
+		v := newVerifier(t, []token.Issuer{c.config(func(i *token.Issuer) { i.Types, i.Claims.Client = []string{"JWT"}, []string{"app.id", "cid"} })})
+		mint := func(claims map[string]any) string {
+			return c.Mint(claims, authztest.Header("typ", "JWT"))
+		}
+		for _, x := range []struct {
+			claims     map[string]any
+			id, client string
+		}{
+			{map[string]any{"client_id": authztest.Absent}, "user:corp/ada", ""},
+			{map[string]any{"cid": "web"}, "user:corp/ada", "web"},
+			{map[string]any{"cid": "web", "app": map[string]any{"id": "first"}}, "user:corp/ada", "first"},
+			{map[string]any{"sub": "web", "cid": "web", "client_id": authztest.Absent}, "client:corp/web", "web"},
+			{map[string]any{"sub": "web", "cid": "x", "client_id": "web"}, "client:corp/web", "x"},
+			{map[string]any{"sub": "web", "cid": "x", "client_id": authztest.Absent, "azp": "web"}, "client:corp/web", "x"},
+		} {
+			sub, _, err := v.Route(token.RouteOptions{}).Authenticate(t.Context(), bearer(mint(x.claims)))
+			if err != nil || sub.ID != x.id || sub.Client != x.client {
+				t.Errorf("%v: got %+v, %v", x.claims, sub, err)
+			}
+		}
+		jose(t, c, v, "names",
+			refusal{"the configured claim", mint(map[string]any{"cid": "a\nb"}), authz.BadClaim},
+			refusal{"client_id", mint(map[string]any{"client_id": "a\nb"}), authz.BadClaim},
+			refusal{"azp", mint(map[string]any{"azp": 7}), authz.BadClaim})
+	})
 	t.Run("AUTZ-06", func(t *testing.T) {
 		sub := c.subject(t, v, map[string]any{"scope": "orders:readx"})
 		refused(t, token.Scopes([]string{"orders:read"}).Hold(t.Context(), nil, sub), authz.InsufficientScope, authz.MissingScope)
@@ -296,6 +345,79 @@ func TestAUTZ(t *testing.T) {
 		}
 	})
 	jose(t, c, v, "tenant with a control character", refusal{"tid", c.claim("tid", "a\u2028b\x7f"), authz.BadClaim})
+}
+
+// Where an issuer's roles are.
+func TestPaths(t *testing.T) {
+	c := newCorp(t)
+	claims := map[string]any{
+		"a.b": []string{"whole"}, "a": map[string]any{"b": []string{"steps"}, "c.d": []string{"dotted"}, "": "empty"},
+		"n": map[string]any{"m": []string{"nested"}}, "x/y~z": []string{"escaped"}, "": []string{"nameless"},
+		"list": []any{"zero", map[string]any{"r": "one"}}, "text": "a role",
+	}
+	for name, want := range map[string][]string{
+		"a.b":       {"whole"}, // the name as a whole comes first
+		"/a/b":      {"steps"}, // a JSON Pointer has no whole
+		"/a/c.d":    {"dotted"},
+		"/a/":       {"empty"},
+		"/":         {"nameless"},
+		"n.m":       {"nested"},
+		"n":         nil,
+		"n.x":       nil,
+		"n.m.x":     nil,
+		"/x~1y~0z":  {"escaped"},
+		"/list/0":   {"zero"},
+		"/list/1/r": {"one"},
+		"/list/2":   nil,
+		"/list/-":   nil,
+		"/list/x":   nil,
+		"list.0":    nil, // only a pointer counts elements
+		"text":      {"a role"},
+		"text.x":    nil,
+		"/text/0":   nil,
+		"/nowhere":  nil,
+	} {
+		v := newVerifier(t, []token.Issuer{c.config(func(i *token.Issuer) { i.Claims.Roles = []string{name} })})
+		if sub := c.subject(t, v, claims); !slices.Equal(sub.Roles, want) {
+			t.Errorf("%s: roles %q, want %q", name, sub.Roles, want)
+		}
+	}
+}
+
+// What else a token says of its subject; a claim of another form is unknown.
+func TestSubject(t *testing.T) {
+	c := newCorp(t)
+	v := newVerifier(t, []token.Issuer{c.config()})
+	claims := c.Claims(map[string]any{"jti": "j", "sid": "s", "acr": "mfa", "auth_time": 1_700_000_000})
+	sub := c.subject(t, v, claims)
+	if sub.TokenID != "j" || sub.SessionID != "s" || sub.ACR != "mfa" || sub.AuthTime.Unix() != 1_700_000_000 || sub.IssuedAt.Unix() != claims["iat"] {
+		t.Errorf("got %+v", sub)
+	}
+	for value, want := range map[string][]string{`["pwd","otp"]`: {"pwd", "otp"}, `"pwd"`: nil, `["pwd",7]`: nil, `{}`: nil} {
+		sub, _, err := v.Route(token.RouteOptions{}).Authenticate(t.Context(), bearer(c.payload(`,"amr":`+value)))
+		if err != nil || !slices.Equal(sub.AMR, want) {
+			t.Errorf("amr %s: %v, %v", value, sub, err)
+		}
+	}
+	jose(t, c, v, "sid", refusal{"a number", c.claim("sid", 7), authz.BadClaim}, refusal{"a line break", c.claim("sid", "a\nb"), authz.BadClaim})
+}
+
+// Who brought no token is asked for one, where a route asks for anything.
+func TestConditionsOfNobody(t *testing.T) {
+	for what, cond := range map[string]authz.Condition{
+		"scopes": token.Scopes([]string{"orders"}), "acr": token.StepUp([]string{"mfa"}, 0, nil), "age": token.StepUp(nil, time.Minute, nil),
+	} {
+		err := cond.Hold(t.Context(), nil, authz.Nobody)
+		if err == nil {
+			t.Errorf("%s: nobody will do", what)
+		}
+		refused(t, err, authz.NoCredential, "")
+	}
+	for what, cond := range map[string]authz.Condition{"no scopes": token.Scopes(nil), "no step-up": token.StepUp(nil, 0, nil)} {
+		if err := cond.Hold(t.Context(), nil, authz.Nobody); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
 }
 
 // RFC 9470: how well and how lately somebody logged in.
@@ -327,6 +449,13 @@ func TestSTEP(t *testing.T) {
 		{"STEP-06+", fresh, map[string]any{"iat": ago(time.Hour), "exp": now.Unix() + 60, "auth_time": ago(14 * time.Minute)}, ""},
 		{"STEP-07", mfa, map[string]any{"amr": []string{"mfa"}}, authz.WeakAuthn},
 		{"STEP-07 substring", mfa, map[string]any{"acr": "xmfax"}, authz.WeakAuthn},
+		{"STEP-07 unknown", token.StepUp([]string{""}, 0, clock), nil, authz.WeakAuthn},
+		{"STEP-06 forever", token.StepUp(nil, math.MaxInt64, clock), nil, authz.OldAuthentication}, // unknown is not long ago
+		{"STEP-06+ forever", token.StepUp(nil, math.MaxInt64, clock), map[string]any{"auth_time": 1}, ""},
+		{"STEP-06+ own clock", token.StepUp(nil, time.Hour, nil), map[string]any{"auth_time": time.Now().Unix()}, ""},
+		{"STEP-04+ clocks differ", fresh, map[string]any{"auth_time": now.Unix() + 10}, ""},
+		{"STEP-04 clocks differ", fresh, map[string]any{"auth_time": now.Unix() + 11}, authz.OldAuthentication},
+		{"STEP-05+", fresh, map[string]any{"auth_time": ago(15 * time.Minute)}, ""},
 		{"STEP-08", token.StepUp([]string{"mfa"}, 15*time.Minute, clock), map[string]any{"acr": "mfa", "auth_time": ago(time.Minute)}, ""}, // satisfied is satisfied: no loop
 	} {
 		t.Run(x.name, func(t *testing.T) {
@@ -351,6 +480,12 @@ func TestFractionalDates(t *testing.T) {
 	exp := float64(now.Unix()) + 0.9
 	_, _, err := v.Route(token.RouteOptions{}).Authenticate(t.Context(), bearer(c.Mint(map[string]any{"iat": now.Unix() - 5, "exp": exp})))
 	refused(t, err, authz.InvalidToken, authz.Expired)
+	_, _, err = v.Route(token.RouteOptions{}).Authenticate(t.Context(), bearer(c.claim("nbf", float64(now.Unix())+0.1)))
+	refused(t, err, authz.InvalidToken, authz.NotYetValid)
+	_, _, err = v.Route(token.RouteOptions{}).Authenticate(t.Context(), bearer(c.claim("iat", float64(now.Unix())+0.1)))
+	if err != nil { // of two readings the one that is not in the future
+		t.Error(err)
+	}
 	_, _, err = v.Route(token.RouteOptions{}).Authenticate(t.Context(), bearer(c.claim("exp", math.MaxFloat64)))
 	refused(t, err, authz.InvalidToken, authz.BadClaim)
 }

@@ -114,10 +114,8 @@ func (s *source) read(r *authz.Request) (token string, n int, err error) {
 			continue
 		}
 		lines++
-		if k := s.count(r.Headers[i].Value); k > 0 {
-			ours += k
-			value = r.Headers[i].Value
-		}
+		value = r.Headers[i].Value
+		ours += s.count(value)
 	}
 	switch {
 	case ours == 0:
@@ -183,9 +181,6 @@ func (s *source) readCookie(r *authz.Request) (token string, n int) {
 // queryToken reports whether the query has a parameter access_token (RFC 6750
 // section 2.3), however it is escaped.
 func queryToken(query string) bool {
-	if len(query) < len("access_token") {
-		return false
-	}
 	for pair := range strings.FieldsFuncSeq(query, func(c rune) bool { return c == '&' || c == ';' }) {
 		name, _, _ := strings.Cut(pair, "=")
 		if strings.Contains(name, "%") {

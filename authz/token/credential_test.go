@@ -47,6 +47,8 @@ func TestBRR(t *testing.T) {
 		{"BRR-02 parameters", standard, request("authorization", `Digest a="b",c="d"`), authz.NoCredential, ""},
 		{"BRR-03", standard, query("access_token="+good, "authorization", "Bearer "+good), authz.MalformedCredential, authz.QueryCredential},
 		{"BRR-03 escaped", standard, query("a=b&access%5Ftoken=" + good), authz.MalformedCredential, authz.QueryCredential},
+		{"BRR-03 semicolon", standard, query("a=b;access_token=" + good), authz.MalformedCredential, authz.QueryCredential},
+		{"BRR-03 escaped badly", standard, query("access_token%=1&%zz=2", "authorization", "Bearer "+good), "", ""},
 		{"BRR-03 another name", standard, query("xaccess_token=1&access_tokens=2", "authorization", "Bearer "+good), "", ""},
 		// BRR-04: a token in a form body is not seen, as Envoy sends no body; it is no credential.
 		{"BRR-04", standard, request("content-type", "application/x-www-form-urlencoded"), authz.NoCredential, ""},
@@ -57,6 +59,8 @@ func TestBRR(t *testing.T) {
 		{"BRR-07 space", standard, request("authorization", "Bearer "), authz.MalformedCredential, authz.NotToken68},
 		{"BRR-08 two spaces", standard, request("authorization", "Bearer  "+good), "", ""}, // RFC 9110 section 11.4: one or more
 		{"BRR-08 tab", standard, request("authorization", "Bearer\t"+good), authz.MalformedCredential, authz.NotToken68},
+		{"BRR-08 slash", standard, request("authorization", "Bearer/"+good), authz.MalformedCredential, authz.NotToken68},
+		{"BRR-08 before", standard, request("authorization", " Bearer"), authz.MalformedCredential, authz.NotToken68},
 		{"BRR-08 trailing", standard, request("authorization", "Bearer "+good+" x"), authz.MalformedCredential, authz.NotToken68},
 		{"BRR-09", standard, request("authorization", "Basic YTpi"), authz.NoCredential, ""},
 		{"BRR-09 longer name", standard, request("authorization", "Bearers "+good), authz.NoCredential, ""},
@@ -68,6 +72,7 @@ func TestBRR(t *testing.T) {
 		{"BRR-10 sanitised", standard, request("authorization", "Bearer a!b"), authz.MalformedCredential, authz.NotToken68},
 		{"BRR-11", standard, request(), authz.NoCredential, ""},
 		{"size", standard, request("authorization", "Bearer "+strings.Repeat("a", 16<<10+1)), authz.MalformedCredential, authz.CredentialTooLong},
+		{"size, as long as it may be", standard, request("authorization", "Bearer "+strings.Repeat("a", 16<<10)), authz.InvalidToken, authz.MalformedToken},
 		{"not a token", standard, request("authorization", "Bearer opaque"), authz.InvalidToken, authz.MalformedToken},
 		{"other scheme of ours", many, request("authorization", "token "+good), "", ""},
 		{"custom header", many, request("x-token", good), "", ""},
@@ -79,6 +84,7 @@ func TestBRR(t *testing.T) {
 		{"cookie twice", many, request("cookie", "session="+good+"; session="+good), authz.MalformedCredential, authz.TwoCredentials},
 		{"cookie twice, merged", many, request("cookie", "session="+good+",session=x"), authz.MalformedCredential, authz.TwoCredentials},
 		{"another cookie", many, request("cookie", "xsession="+good+"; Session="+good), authz.NoCredential, ""},
+		{"cookie in another header", many, request("x-cookie", "session="+good), authz.NoCredential, ""},
 		{"empty cookie", many, request("cookie", "session="), authz.MalformedCredential, authz.NotToken68},
 		{"a place that is not configured", standard, request("x-token", good, "cookie", "session="+good), authz.NoCredential, ""},
 	} {
@@ -131,8 +137,13 @@ func TestChallenges(t *testing.T) {
 		want map[authz.Reason]string
 	}{
 		{"BRR-11", token.Challenge{Realm: "sallyport"}, map[authz.Reason]string{
-			authz.NoCredential: `Bearer realm="sallyport"`,
-			authz.InvalidToken: `Bearer realm="sallyport", error="invalid_token"`,
+			authz.NoCredential:   `Bearer realm="sallyport"`,
+			authz.InvalidToken:   `Bearer realm="sallyport", error="invalid_token"`,
+			authz.StepUpRequired: `Bearer realm="sallyport", error="insufficient_user_authentication"`,
+		}},
+		// RFC 9110 section 5.6.4: what a quoted-string escapes, and what no header may hold.
+		{"quoted", token.Challenge{Realm: "a\"b\\c\x00\r\n\x1f \x7f\u00e9~"}, map[authz.Reason]string{
+			authz.NoCredential: `Bearer realm="a\"b\\c ~"`,
 		}},
 		{"BRR-13", full, map[authz.Reason]string{
 			authz.NoCredential:        `Bearer realm="sallyport"` + meta,
@@ -181,21 +192,70 @@ func TestNewNamesMistakes(t *testing.T) {
 		"none may be empty":                 func(i *token.Issuer) { i.Audiences = []string{audience, ""} },
 		`algorithm "HS256" is not one of`:   func(i *token.Issuer) { i.Algorithms = []string{"HS256"} },
 		`algorithm "none" is not one of`:    func(i *token.Issuer) { i.Algorithms = []string{"none"} },
-		`type "logout+jwt" is not for`:      func(i *token.Issuer) { i.Types = []string{"logout+jwt"} },
 		"leeway 1m1s is not between":        func(i *token.Issuer) { i.Leeway = 61 * time.Second },
+		"leeway -1s is not between":         func(i *token.Issuer) { i.Leeway = -time.Second },
+		"maximal lifetime -1s is negative":  func(i *token.Issuer) { i.MaxLifetime = -time.Second },
 		"keys are required":                 func(i *token.Issuer) { i.Keys = nil },
-		"name and URL are required":         func(i *token.Issuer) { i.Name = "" },
+		`issuer "": name and URL are req`:   func(i *token.Issuer) { i.Name = "" },
+		`issuer "corp": name and URL are r`: func(i *token.Issuer) { i.URL = "" },
 	} {
 		if _, err := token.New([]token.Issuer{c.config(change)}, nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
 		}
 	}
-	if _, err := token.New([]token.Issuer{c.config(), c.config()}, nil); err == nil || !strings.Contains(err.Error(), "twice") {
-		t.Errorf("the same issuer twice: %v", err)
+	if _, err := token.New([]token.Issuer{c.config(func(i *token.Issuer) { i.Leeway, i.MaxLifetime = time.Minute, time.Second })}, nil); err != nil {
+		t.Error(err)
 	}
-	for _, cred := range []token.Credential{{}, {Header: "a", Cookie: "b"}, {Header: "a b"}, {Cookie: "a;b"}, {Header: "authorization", Scheme: "B r"}} {
-		if _, err := token.New([]token.Issuer{c.config()}, []token.Credential{cred}); err == nil {
-			t.Errorf("%+v was taken", cred)
+	for _, typ := range []string{ // of other kinds of JWT
+		"logout+jwt", "dpop+jwt", "secevent+jwt", "token-introspection+jwt", "statuslist+jwt",
+		"oauth-authz-req+jwt", "client-authentication+jwt", "id+jwt", "Application/ID+JWT",
+	} {
+		_, err := token.New([]token.Issuer{c.config(func(i *token.Issuer) { i.Types = []string{"at+jwt", typ} })}, nil)
+		if err == nil || !strings.Contains(err.Error(), "is not for access tokens") {
+			t.Errorf("%s: got %v", typ, err)
+		}
+	}
+	for what, change := range map[string]func(*token.Issuer){
+		"name": func(i *token.Issuer) { i.URL += "/other" },
+		"URL":  func(i *token.Issuer) { i.Name = "other" },
+	} {
+		if _, err := token.New([]token.Issuer{c.config(), c.config(change)}, nil); err == nil || !strings.Contains(err.Error(), "name or URL is there twice") {
+			t.Errorf("%s twice: %v", what, err)
+		}
+	}
+}
+
+// Places are names, and each is there once, with one way to read it.
+func TestNewSources(t *testing.T) {
+	const form, twice = "not a name of a header, scheme or cookie", "is there twice, or with and without a scheme"
+	for _, x := range []struct {
+		creds []token.Credential
+		want  string // of the error; empty: taken
+	}{
+		{nil, ""},
+		{[]token.Credential{{Header: "X-Token2"}, {Header: "authorization", Scheme: "Bearer"}, {Header: "Authorization", Scheme: "Token"}, {Cookie: "a"}, {Cookie: "b"}}, ""},
+		{[]token.Credential{{}}, "either a header or a cookie"},
+		{[]token.Credential{{Header: "a", Cookie: "b"}}, "either a header or a cookie"},
+		{[]token.Credential{{Scheme: "Bearer"}}, "either a header or a cookie"},
+		{[]token.Credential{{Header: "a b"}}, form},
+		{[]token.Credential{{Cookie: "a;b"}}, form},
+		{[]token.Credential{{Cookie: "a", Scheme: "Bearer"}}, form},
+		{[]token.Credential{{Header: "authorization", Scheme: "B r"}}, form},
+		{[]token.Credential{{Header: "a"}, {Header: "A"}}, twice},
+		{[]token.Credential{{Header: "a"}, {Header: "a", Scheme: "Bearer"}}, twice},
+		{[]token.Credential{{Header: "a", Scheme: "Bearer"}, {Header: "a"}}, twice},
+		{[]token.Credential{{Cookie: "a"}, {Cookie: "a"}}, twice},
+	} {
+		_, err := token.New(nil, x.creds)
+		if x.want == "" && err != nil || x.want != "" && (err == nil || !strings.Contains(err.Error(), x.want)) {
+			t.Errorf("%+v: got %v, want %q", x.creds, err, x.want)
+		}
+	}
+	const tchar = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz" // RFC 9110 section 5.6.2
+	for b := range 256 {
+		name := "a" + string([]byte{byte(b)})
+		if _, err := token.New(nil, []token.Credential{{Cookie: name}}); (err == nil) != strings.Contains(tchar, name[1:]) {
+			t.Errorf("%q: %v", name, err)
 		}
 	}
 }

@@ -25,7 +25,7 @@ type oracle struct {
 const leeway = 10 * time.Second
 
 func newOracle(t testing.TB) *oracle {
-	c := newCorp(t)
+	c := newCorp(t, allKinds)
 	return &oracle{c,
 		newVerifier(t, []token.Issuer{c.config(func(i *token.Issuer) { i.Leeway = leeway })}),
 		oidc.NewVerifier(c.URL(), c.keys, &oidc.Config{
@@ -105,7 +105,7 @@ func FuzzClaims(f *testing.F) {
 	}
 	open := strings.TrimSuffix(string(base), "}")
 	for _, more := range []string{"", `,"ISS":"x"`, `,"iss":"x"`, `,"exp":1e18`, `,"aud":["a"]`, `,"nonce":"x"`, `,"x":"\ud800"`, `,"roles":[1]`,
-		`,"_claim_names":{}`, `,"cnf":{}`, `,"a":{"b":[{"c":1.5e3}]}`, ",\"x\":\"\xff\"", `,"nbf":1`, `,"email_verified":"false"`} {
+		`,"_claim_names":{}`, `,"cnf":{}`, `,"a":{"b":[{"c":1.5e3}]}`, ",\"x\":\"\xff\"", `,"nbf":1`, `,"nonce":7`, `,"at_hash":{}`, `,"_claim_sources":7`, `,"email_verified":"false"`} {
 		f.Add(open+more+"}", `at+jwt`)
 	}
 	f.Fuzz(func(t *testing.T, claims, typ string) {

@@ -129,7 +129,7 @@ func mediaType(typ string) string {
 		return typeJWT
 	}
 	typ = strings.ToLower(typ)
-	if rest, ok := strings.CutPrefix(typ, "application/"); ok && !strings.Contains(rest, "/") {
+	if rest := strings.TrimPrefix(typ, "application/"); !strings.Contains(rest, "/") {
 		return rest
 	}
 	return typ

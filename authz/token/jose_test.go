@@ -62,7 +62,7 @@ func jose(t *testing.T, c *corp, v *token.Verifier, id string, cases ...refusal)
 // RFC 7515, 7517, 7518 and 7519: what an attacker can do to form, header and
 // signature.
 func TestJOSE(t *testing.T) {
-	c := newCorp(t)
+	c := newCorp(t, allKinds)
 	v := newVerifier(t, []token.Issuer{c.config()})
 	good := c.Mint(nil)
 	h, p, s := segments(good)
@@ -133,7 +133,7 @@ func TestJOSE(t *testing.T) {
 		return sig
 	})
 	ownJWK := map[string]any{"kty": "RSA", "n": enc(own.N.Bytes()), "e": "AQAB"}
-	canary := authztest.NewIssuer()
+	canary := authztest.NewIssuer(authztest.WithAlgorithms("EdDSA"))
 	if err := canary.Listen(""); err != nil {
 		t.Fatal(err)
 	}

@@ -117,8 +117,8 @@ func appendNew(list, more []string) []string {
 
 // name reads a claim that ends up in ids and records.
 func name(what string, v any) (string, error) {
-	s, ok := v.(string)
-	if !ok || s == "" || len(s) > jws.MaxName || jws.HasControl(s) {
+	s, _ := v.(string)
+	if s == "" || len(s) > jws.MaxName || jws.HasControl(s) {
 		return "", invalid(authz.BadClaim, what+" is not a string, is empty, too long, or holds a control character")
 	}
 	return s, nil

@@ -2,6 +2,8 @@ package token_test
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,10 +21,14 @@ type corp struct {
 	keys *keys.Set
 }
 
-// newCorp starts an issuer and waits for its keys.
+// allKinds are the algorithms of an issuer with a key of each kind.
+var allKinds = authztest.WithAlgorithms("RS256", "ES256", "EdDSA")
+
+// newCorp starts an issuer and waits for its keys. It has no RSA key unless the
+// test asks for one: making those is slow.
 func newCorp(t testing.TB, opts ...authztest.Option) *corp {
 	t.Helper()
-	iss := authztest.NewIssuer(opts...)
+	iss := authztest.NewIssuer(append([]authztest.Option{authztest.WithAlgorithms("ES256", "EdDSA")}, opts...)...)
 	if err := iss.Listen(""); err != nil {
 		t.Fatal(err)
 	}
@@ -87,8 +93,101 @@ func refused(t testing.TB, err error, reason authz.Reason, detail authz.Detail) 
 	}
 }
 
-func TestVerifierAcceptsAnAccessToken(t *testing.T) {
+// Both names of EdDSA over curve 25519 (RFC 9864) count, whichever is configured.
+func TestEd25519(t *testing.T) {
 	c := newCorp(t)
+	for _, configured := range []string{"EdDSA", "Ed25519"} {
+		v := newVerifier(t, []token.Issuer{c.config(func(i *token.Issuer) { i.Algorithms = []string{configured} })})
+		for _, alg := range []string{"EdDSA", "Ed25519"} {
+			tok := c.Mint(nil, authztest.SignedWith("EdDSA"), authztest.Header("alg", alg))
+			if _, _, err := v.Route(token.RouteOptions{}).Authenticate(t.Context(), bearer(tok)); err != nil {
+				t.Errorf("%s where %s is configured: %v", alg, configured, err)
+			}
+		}
+		jose(t, c, v, configured, refusal{"ES256", c.Mint(nil, authztest.SignedWith("ES256")), authz.BadAlgorithm})
+	}
+}
+
+// A route may narrow issuers and audiences, and widens neither.
+func TestRoute(t *testing.T) {
+	c := newCorp(t)
+	v := newVerifier(t, []token.Issuer{c.config(func(i *token.Issuer) { i.Audiences = []string{audience, "other"} })})
+	for _, x := range []struct {
+		opts   token.RouteOptions
+		aud    any
+		detail authz.Detail // empty: accepted
+		says   string
+	}{
+		{token.RouteOptions{}, "other", "", ""},
+		{token.RouteOptions{Issuers: []string{"x", "corp"}}, audience, "", ""},
+		{token.RouteOptions{Issuers: []string{"x"}}, audience, authz.UnknownIssuer, "route does not take"},
+		{token.RouteOptions{Audiences: []string{"other"}}, []string{"x", "other"}, "", ""},
+		{token.RouteOptions{Audiences: []string{"other"}}, audience, authz.WrongAudience, "another audience"},
+		{token.RouteOptions{Audiences: []string{"x"}}, "x", authz.WrongAudience, "another audience"},
+	} {
+		_, _, err := v.Route(x.opts).Authenticate(t.Context(), bearer(c.Mint(map[string]any{"aud": x.aud})))
+		if x.detail == "" {
+			if err != nil {
+				t.Errorf("%+v: %v", x.opts, err)
+			}
+			continue
+		}
+		refused(t, err, authz.InvalidToken, x.detail)
+		if err != nil && !strings.Contains(err.Error(), x.says) {
+			t.Errorf("%+v: got %v, want %q", x.opts, err, x.says)
+		}
+	}
+	_, _, err := v.Route(token.RouteOptions{}).Authenticate(t.Context(), bearer(c.Mint(map[string]any{"iss": "https://x"})))
+	refused(t, err, authz.InvalidToken, authz.UnknownIssuer)
+	if err != nil && !strings.Contains(err.Error(), "iss is not a configured issuer") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Cognito's access tokens have no aud: client_id stands in for it.
+func TestAudienceInAnotherClaim(t *testing.T) {
+	c := newCorp(t)
+	v := newVerifier(t, []token.Issuer{c.config(func(i *token.Issuer) { i.Audiences, i.Claims.Audience = []string{"web"}, []string{"client_id"} })})
+	for _, aud := range []any{authztest.Absent, "x", "web", []string{"x", "y"}} {
+		if _, _, err := v.Route(token.RouteOptions{}).Authenticate(t.Context(), bearer(c.Mint(map[string]any{"aud": aud}))); err != nil {
+			t.Errorf("aud %v: %v", aud, err)
+		}
+	}
+	jose(t, c, v, "refused",
+		refusal{"another client", c.Mint(map[string]any{"client_id": "x", "aud": "web"}), authz.WrongAudience},
+		refusal{"a number in aud", c.claim("aud", 7), authz.BadClaim},
+		refusal{"a number in the list", c.claim("aud", []any{"web", 7}), authz.BadClaim})
+	v = newVerifier(t, []token.Issuer{c.config(func(i *token.Issuer) { i.Claims.Audience = []string{"resource"} })})
+	jose(t, c, v, "refused beside a good aud",
+		refusal{"a number", c.claim("resource", 7), authz.BadClaim},
+		refusal{"nothing", c.Mint(nil), authz.MissingClaim},
+		refusal{"another", c.claim("resource", "x"), authz.WrongAudience})
+}
+
+// deaf is a place for revocations that cannot be asked.
+type deaf struct{}
+
+func (deaf) Revoked(context.Context, *authz.Subject) (bool, error) {
+	return false, errors.New("no answer")
+}
+
+// Who cannot be asked cannot say no: the request is refused, remembered token
+// or not.
+func TestRevocationsThatFail(t *testing.T) {
+	c := newCorp(t)
+	a := newVerifier(t, []token.Issuer{c.config()}, cached, token.WithRevocations(deaf{})).Route(token.RouteOptions{})
+	tok := c.Mint(nil)
+	for _, want := range []authz.CacheOutcome{authz.CacheMiss, authz.CacheHit} {
+		_, outcome, err := a.Authenticate(t.Context(), bearer(tok))
+		if outcome != want {
+			t.Errorf("cache %q, want %q", outcome, want)
+		}
+		refused(t, err, authz.Internal, "")
+	}
+}
+
+func TestVerifierAcceptsAnAccessToken(t *testing.T) {
+	c := newCorp(t, allKinds)
 	v := newVerifier(t, []token.Issuer{c.config()}, token.WithCache(100, 1<<20, time.Minute))
 	for _, alg := range []string{"RS256", "ES256", "EdDSA"} {
 		tok := c.Mint(map[string]any{"roles": []string{"manager"}, "scope": "orders read"}, authztest.SignedWith(alg))
@@ -100,6 +199,20 @@ func TestVerifierAcceptsAnAccessToken(t *testing.T) {
 			if sub.ID != "user:corp/ada" || sub.Client != "web" || len(sub.Roles) != 1 || len(sub.Scopes) != 2 || outcome != want {
 				t.Errorf("%s: %+v %s", alg, sub, outcome)
 			}
+		}
+	}
+}
+
+// Claims without a token are read as strictly as those of one.
+func TestParseClaims(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"iss":"a","iss":"a"}`: "token: JSON object has a member twice",
+		`{"ISS":"a"}`:           "token: claim that differs from a registered one in case only",
+		`[1]`:                   "token: JSON is not an object",
+		"{\"a\":\"\xff\"}":      "token: JSON is not valid UTF-8",
+	} {
+		if claims, err := token.ParseClaims([]byte(text)); claims != nil || err == nil || err.Error() != want {
+			t.Errorf("%s: got %v, %v, want %s", text, claims, err, want)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/sallyport-authz/sallyport/authz"
@@ -80,15 +81,13 @@ func (p *parser) take(c byte) bool {
 
 func (p *parser) value(depth int) (any, error) {
 	p.space()
-	switch c := p.peek(); {
-	case c == '"':
+	switch p.peek() {
+	case '"':
 		return p.str()
-	case c == '{':
+	case '{':
 		return p.object(depth - 1)
-	case c == '[':
+	case '[':
 		return p.array(depth - 1)
-	case c == '-' || '0' <= c && c <= '9':
-		return p.number()
 	}
 	switch {
 	case p.word("true"):
@@ -98,7 +97,7 @@ func (p *parser) value(depth int) (any, error) {
 	case p.word("null"):
 		return nil, nil
 	}
-	return nil, malformed("JSON syntax")
+	return p.number()
 }
 
 // word moves past w, and reports whether it was there.
@@ -227,17 +226,17 @@ func (p *parser) escaped(start int) (string, error) {
 // surrogate alone stands for no character.
 func (p *parser) unicode() (rune, error) {
 	r, err := p.hex4()
-	if err != nil || r < 0xD800 || r > 0xDFFF {
-		return r, err
+	if err != nil {
+		return 0, err
 	}
-	if r < 0xDC00 && strings.HasPrefix(p.s[p.i:], `\u`) {
+	if !utf16.IsSurrogate(r) {
+		return r, nil
+	}
+	if strings.HasPrefix(p.s[p.i:], `\u`) {
 		p.i++
-		low, err := p.hex4()
-		if err != nil {
-			return 0, err
-		}
-		if 0xDC00 <= low && low <= 0xDFFF {
-			return (r-0xD800)<<10 + (low - 0xDC00) + 0x10000, nil
+		low, _ := p.hex4() // zero, which is no second half, where it is broken
+		if pair := utf16.DecodeRune(r, low); pair != unicode.ReplacementChar {
+			return pair, nil
 		}
 	}
 	return 0, malformed("JSON string holds an unpaired surrogate")
@@ -264,7 +263,7 @@ func (p *parser) hex4() (rune, error) {
 	return r, nil
 }
 
-// number reads a number (RFC 8259 section 6).
+// number reads a number (RFC 8259 section 6), the only value that is left.
 func (p *parser) number() (any, error) {
 	start := p.i
 	digits := func() bool {
@@ -321,7 +320,9 @@ func (p *parser) number() (any, error) {
 func foldedTwins(members map[string]any) error {
 	odd := false
 	for name := range members {
-		odd = odd || !Plain(name)
+		if !Plain(name) {
+			odd = true
+		}
 	}
 	if !odd {
 		return nil // no upper case anywhere: twins would be equal

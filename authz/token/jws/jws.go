@@ -56,7 +56,7 @@ func Parse(raw string) (*Token, error) {
 	}
 	first := strings.IndexByte(raw, '.')
 	last := strings.LastIndexByte(raw, '.')
-	if first < 0 || first == last {
+	if first == last { // one dot, or none
 		return nil, malformed("token does not have three segments")
 	}
 	t := &Token{Raw: raw, Input: raw[:last]}

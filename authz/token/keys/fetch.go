@@ -108,9 +108,6 @@ func (s *Set) readFile() (*snapshot, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.cfg.JWKSFile, err)
 	}
-	if st := s.current.Load(); st != nil && st.sum == sha256.Sum256(doc) {
-		return st.snapshot, nil
-	}
 	set, refused, err := parse(doc, s.cfg.Algorithms)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.cfg.JWKSFile, err)
@@ -195,7 +192,7 @@ func (s *Set) discover(ctx context.Context, client *http.Client, f *fetcher) err
 		return failed(ResultDocument, "discovery: %w", err)
 	}
 	// An issuer somewhere else has no business on this machine.
-	if jwks, err := url.Parse(meta.URI); err != nil || loopback(jwks.Hostname()) && !loopback(hostOf(s.cfg.Issuer)) {
+	if loopback(hostOf(meta.URI)) && !loopback(hostOf(s.cfg.Issuer)) {
 		return failed(ResultDocument, "discovery: jwks_uri %.256q is on this machine", meta.URI)
 	}
 	if f.uri != meta.URI {
@@ -284,14 +281,13 @@ func loopback(host string) bool {
 	if strings.EqualFold(host, "localhost") {
 		return true
 	}
-	addr, err := netip.ParseAddr(host)
-	return err == nil && addr.Unmap().IsLoopback()
+	addr, _ := netip.ParseAddr(host) // zero for a name
+	return addr.Unmap().IsLoopback()
 }
 
 func hostOf(raw string) string {
-	u, err := url.Parse(raw)
-	if err != nil {
-		return ""
+	if u, err := url.Parse(raw); err == nil {
+		return u.Hostname()
 	}
-	return u.Hostname()
+	return ""
 }

@@ -7,7 +7,6 @@ import (
 	"crypto/rsa"
 	_ "crypto/sha256" // for crypto.Hash
 	_ "crypto/sha512"
-	"encoding/hex"
 	"math/big"
 	"slices"
 	"strings"
@@ -57,12 +56,9 @@ func Canonical(alg string) string {
 	return alg
 }
 
-// fits reports whether an algorithm works with this type of key.
+// fits reports whether a known algorithm works with this type of key.
 func fits(alg string, pub crypto.PublicKey) bool {
-	a, known := algorithms[alg]
-	if !known {
-		return false
-	}
+	a := algorithms[alg]
 	switch k := pub.(type) {
 	case *rsa.PublicKey:
 		return a.bits == 0 && a.hash != 0
@@ -103,23 +99,6 @@ func (k *Key) verify(alg, input string, sig []byte) bool {
 	return false
 }
 
-// smallOrder reports whether a point has an order of eight or less: signatures
-// that verify against such a key need no secret. There are seven encodings of
-// these points beside the sign bit (RFC 8032 section 5.1.3 lets the last three
-// differ from the canonical ones).
-func smallOrder(pub ed25519.PublicKey) bool {
-	point := hex.EncodeToString(pub[:31]) + hex.EncodeToString([]byte{pub[31] & 0x7f})
-	return slices.Contains([]string{
-		"0000000000000000000000000000000000000000000000000000000000000000",
-		"0100000000000000000000000000000000000000000000000000000000000000",
-		"26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
-		"c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
-		"ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
-		"edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
-		"eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
-	}, point)
-}
-
 // bind says which algorithms a key may verify: the one it names, else those of
 // the issuer's that its type fits. One key should have one algorithm (RFC 8725
 // section 3.1), but some issuers, Entra ID among them, name none.
@@ -136,7 +115,7 @@ func bind(named string, pub crypto.PublicKey, issuer []string) []string {
 
 // same reports whether two keys are one, under whatever ids.
 func (k *Key) same(other *Key) bool {
-	return other == k || other.print == k.print && slices.Equal(other.algs, k.algs)
+	return other.print == k.print && slices.Equal(other.algs, k.algs)
 }
 
 // String names the key for operators, without control characters.

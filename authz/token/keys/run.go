@@ -2,6 +2,7 @@ package keys
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"time"
 
@@ -30,9 +31,6 @@ func (s *Set) Run(ctx context.Context) {
 		fl := s.depart()
 		err := s.refresh(ctx, &f, fl.span)
 		s.arrive()
-		if ctx.Err() != nil {
-			return
-		}
 		if err == nil {
 			failures = 0
 		} else {
@@ -54,11 +52,8 @@ func (s *Set) Run(ctx context.Context) {
 // tenth from time to time, so that many servers do not ask at once.
 func (s *Set) pause(failures int) time.Duration {
 	d := s.cfg.Refresh
-	switch {
-	case failures > 0:
+	if failures > 0 {
 		d = min(firstRetry<<min(failures-1, 10), lastRetry, d)
-	case s.cfg.JWKSFile != "":
-		d = filePoll
 	}
 	if s.cfg.JWKSFile != "" {
 		d = min(d, filePoll)
@@ -84,7 +79,7 @@ func (s *Set) refresh(ctx context.Context, f *fetcher, asked trace.SpanContext) 
 	if set != nil && (len(set.keys) > 0 || s.current.Load() != nil) {
 		s.current.Store(&state{snapshot: set, at: s.now()})
 	} else if set != nil {
-		result, err = ResultDocument, errNoKeys
+		result, err = ResultDocument, errors.Join(errNoKeys, err)
 	}
 	if set == nil || result == ResultDocument {
 		trace.SpanFromContext(ctx).SetStatus(codes.Error, result)
@@ -92,8 +87,8 @@ func (s *Set) refresh(ctx context.Context, f *fetcher, asked trace.SpanContext) 
 	if s.cfg.JWKSFile == "" || result != ResultUnchanged {
 		s.observe(result, err)
 	}
-	if result == ResultOK || result == ResultUnchanged {
-		return nil
+	if result == ResultOK {
+		return nil // whatever keys of the set are no use
 	}
 	return err
 }
@@ -126,7 +121,7 @@ func (s *Set) ask(asked trace.SpanContext) *flight {
 		return nil
 	case !s.running:
 		return nil
-	case !s.forced.IsZero() && s.now().Sub(s.forced) < s.cfg.Cooldown:
+	case s.now().Sub(s.forced) < s.cfg.Cooldown: // never for the first: the zero time is long ago
 		return nil
 	}
 	s.forced = s.now()

@@ -96,8 +96,8 @@ func subjectIssuer(id string) string {
 			return ""
 		}
 	}
-	issuer, sub, ok := strings.Cut(rest, "/")
-	if !ok || sub == "" {
+	issuer, sub, _ := strings.Cut(rest, "/")
+	if sub == "" {
 		return ""
 	}
 	return issuer
@@ -116,10 +116,10 @@ func widen[K comparable](m map[K]before, k K, t time.Time) {
 }
 
 // covers reports whether tokens issued at iat are revoked. A token that does
-// not say when it was issued is.
+// not say when it was issued is: the zero time is after no other.
 func (b before) covers(iat time.Time) bool {
 	t := time.Time(b)
-	return t.IsZero() || iat.IsZero() || !iat.After(t)
+	return t.IsZero() || !iat.After(t)
 }
 
 // Len returns how many tokens, sessions and subjects the list names.

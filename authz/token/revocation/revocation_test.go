@@ -16,6 +16,7 @@ var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
 const file = `
 - {jti: t1, issuer: corp}
+- {jti: t3, issuer: corp, before: 2026-11-22T12:00:00Z}
 - {session: s1, issuer: corp, before: 2026-11-22T12:00:00Z}
 - {subject: "user:corp/ada", before: 2026-11-22T12:00:00Z}
 - {subject: "user:corp/ada", before: 2026-11-22T11:00:00Z}   # says less than the line above
@@ -28,8 +29,8 @@ func TestRevoked(t *testing.T) {
 	if problems != nil {
 		t.Fatal(problems)
 	}
-	if list.Len() != 4 {
-		t.Errorf("list has %d entries, want 4", list.Len())
+	if list.Len() != 5 {
+		t.Errorf("list has %d entries, want 5", list.Len())
 	}
 	for name, tt := range map[string]struct {
 		sub  authz.Subject
@@ -37,6 +38,8 @@ func TestRevoked(t *testing.T) {
 	}{
 		"nobody named":            {authz.Subject{ID: "user:corp/bob", Issuer: "corp", TokenID: "t2", SessionID: "s2", IssuedAt: noon}, false},
 		"token":                   {authz.Subject{ID: "user:corp/bob", Issuer: "corp", TokenID: "t1", IssuedAt: noon.Add(time.Hour)}, true},
+		"token at the time":       {authz.Subject{ID: "user:corp/bob", Issuer: "corp", TokenID: "t3", IssuedAt: noon}, true},
+		"token after it":          {authz.Subject{ID: "user:corp/bob", Issuer: "corp", TokenID: "t3", IssuedAt: noon.Add(time.Second)}, false},
 		"token of another issuer": {authz.Subject{ID: "user:partner/bob", Issuer: "partner", TokenID: "t1", IssuedAt: noon}, false},
 		"session at the time":     {authz.Subject{ID: "user:corp/bob", Issuer: "corp", SessionID: "s1", IssuedAt: noon}, true},
 		"session after it":        {authz.Subject{ID: "user:corp/bob", Issuer: "corp", SessionID: "s1", IssuedAt: noon.Add(time.Second)}, false},
@@ -70,50 +73,120 @@ func TestLiveListIsReplaced(t *testing.T) {
 	}
 }
 
+// Of two entries for one thing the one that revokes more counts, in any order.
+func TestTheWiderEntryCounts(t *testing.T) {
+	one := func(before time.Time) revocation.Entry {
+		return revocation.Entry{Subject: "user:corp/ada", Before: before}
+	}
+	always, early, late := one(time.Time{}), one(noon), one(noon.Add(time.Hour))
+	for name, tt := range map[string]struct {
+		entries []revocation.Entry
+		iat     time.Time
+		want    bool
+	}{
+		"early, late":    {[]revocation.Entry{early, late}, noon.Add(time.Hour), true},
+		"late, early":    {[]revocation.Entry{late, early}, noon.Add(time.Hour), true},
+		"not later":      {[]revocation.Entry{early, late}, noon.Add(2 * time.Hour), false},
+		"early, always":  {[]revocation.Entry{early, always}, noon.Add(2 * time.Hour), true},
+		"always, early":  {[]revocation.Entry{always, early}, noon.Add(2 * time.Hour), true},
+		"early, early":   {[]revocation.Entry{early, early}, noon.Add(time.Second), false},
+		"always, always": {[]revocation.Entry{always, always}, noon, true},
+	} {
+		list, err := revocation.New(tt.entries)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := list.Revoked(t.Context(), &authz.Subject{ID: "user:corp/ada", Issuer: "corp", IssuedAt: tt.iat}); got != tt.want || err != nil {
+			t.Errorf("%s: got %v, %v, want %v", name, got, err, tt.want)
+		}
+	}
+}
+
+func TestNewNamesTheEntry(t *testing.T) {
+	list, err := revocation.New([]revocation.Entry{{Subject: "user:corp/ada"}, {Issuer: "corp"}})
+	if list != nil || err == nil || !strings.Contains(err.Error(), "revocation 2: must have one of") {
+		t.Errorf("got %v, %v", list, err)
+	}
+}
+
 func TestProblemsAreAllListed(t *testing.T) {
-	text := strings.Join([]string{
-		"- {jti: t1}",
-		"- {jti: t1, session: s1, issuer: corp}",
-		"- {subject: ada}",
-		"- {subject: user:nowhere/ada}",
-		"- {subject: user:corp/ada, befor: 2026-01-01T00:00:00Z}",
-		"- {subject: user:corp/ada, before: yesterday}",
-		"- {subject: user:corp/ada, issuer: corp}",
-		"- user:corp/ada",
-		"- {jti: [a], issuer: corp}",
-		"- {jti: a, jti: b, issuer: corp}",
-	}, "\n")
-	list, problems := revocation.Parse([]byte(text), []string{"corp"})
+	lines := []struct{ text, problem string }{
+		{"- {jti: t1}", "jti and session need an issuer"},
+		{"- {jti: t1, session: s1, issuer: corp}", "must have one of"},
+		{"- {subject: ada}", `subject "ada" is not`},
+		{"- {subject: corp/ada}", `subject "corp/ada" is not`},
+		{"- {subject: role:corp/ada}", `subject "role:corp/ada" is not`},
+		{"- {subject: user:corp/}", `subject "user:corp/" is not`},
+		{"- {subject: user:corp}", `subject "user:corp" is not`},
+		{"- {subject: user:nowhere/ada}", `issuer "nowhere" is not configured`},
+		{"- {subject: user:corp/ada, befor: 2026-01-01T00:00:00Z}", "befor: unknown key"},
+		{"- {subject: user:corp/ada, before: yesterday}", `before: "yesterday" is not a time`},
+		{"- {subject: user:corp/ada, before: 1970-01-01T00:00:00Z}", "before: is not after 1970"},
+		{"- {subject: user:corp/ada, issuer: corp}", "jti and session need"},
+		{"- user:corp/ada", "must be a map"},
+		{"- {jti: [a], session: s1, issuer: corp}", "jti: must be text"},
+		{`- {jti: "", session: s1, issuer: corp}`, "jti: must be text"},
+		{"- {jti: null, issuer: corp}", "jti: must be text"},
+		{"- {jti: a, jti: b, issuer: corp}", "jti: is there twice"},
+		{"- {session: &s s1, issuer: corp}", ""},
+		{"- {session: *s, issuer: corp}", "session: must be text"},
+	}
+	var text strings.Builder
+	var want []string
+	for n, l := range lines {
+		text.WriteString(l.text + "\n")
+		if l.problem != "" {
+			want = append(want, fmt.Sprintf("%d: %s", n+1, l.problem))
+		}
+	}
+	list, problems := revocation.Parse([]byte(text.String()), []string{"corp"})
 	if list != nil {
 		t.Error("a broken file gave a list")
 	}
-	var got []string
-	for _, p := range problems {
-		got = append(got, fmt.Sprintf("%d: %s", p.Line, p.Message))
-	}
-	all := strings.Join(got, "\n")
-	for _, want := range []string{
-		"1: jti and session need an issuer", "2: must have one of", "3: subject \"ada\" is not", "4: issuer \"nowhere\" is not configured",
-		"5: befor: unknown key", "6: before: \"yesterday\" is not a time", "7: jti and session need", "8: must be a map", "9: jti: must be text", "10: jti: is there twice",
-	} {
-		if !strings.Contains(all, want) {
-			t.Errorf("no problem %q in\n%s", want, all)
+	for n, p := range problems {
+		if got := fmt.Sprintf("%d: %s", p.Line, p.Message); n >= len(want) || !strings.HasPrefix(got, want[n]) {
+			t.Errorf("problem %d is %q", n+1, got)
 		}
+	}
+	if len(problems) != len(want) {
+		t.Errorf("%d problems, want %d:\n%s", len(problems), len(want), strings.Join(want, "\n"))
 	}
 }
 
 func TestLoad(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "revoked.yaml")
-	if _, problems := revocation.Load(path, nil); len(problems) != 1 || !strings.Contains(problems[0].Message, "revoked.yaml") {
-		t.Errorf("missing file: %v", problems)
+	problem := func(what, path, want string) {
+		t.Helper()
+		list, problems := revocation.Load(path, []string{"corp"})
+		if list != nil || len(problems) != 1 || !strings.Contains(problems[0].Message, want) {
+			t.Errorf("%s: got %v, %v, want %q", what, list, problems, want)
+		}
 	}
-	for text, ok := range map[string]bool{"": true, "[]": true, "# nothing yet\n": true, "{}": false, "[]\n---\n[]\n": false, "- [": false} {
+	problem("a missing file", path, "revoked.yaml")
+	problem("a folder", filepath.Dir(path), "is a directory")
+	for text, want := range map[string]string{ // empty: a list that revokes nothing
+		"": "", "[]": "", "# nothing yet\n": "", "~": "", "null\n": "",
+		"{}": "must be a list", "nothing": "must be a list", "!!null [{subject: ada}]": `subject "ada" is not`,
+		"[]\n---\n[]\n": "must be one YAML document", "[]\n---\n- [": "must be one YAML document", "- [": "yaml: line",
+	} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		list, problems := revocation.Load(path, nil)
-		if (list != nil) != ok || (problems == nil) != ok {
+		if want != "" {
+			problem(text, path, want)
+			continue
+		}
+		if list, problems := revocation.Load(path, nil); list == nil || list.Len() != 0 || problems != nil {
 			t.Errorf("%q: got %v, %v", text, list, problems)
 		}
+	}
+	for size, want := range map[int64]string{16 << 20: "yaml: control characters", 16<<20 + 1: "file is larger than 16 MiB"} {
+		if err := os.Truncate(path, 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(path, size); err != nil {
+			t.Fatal(err)
+		}
+		problem("zeros", path, want)
 	}
 }
