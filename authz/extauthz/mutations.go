@@ -40,6 +40,19 @@ func mutableName(name string) (string, bool) {
 	return name, !strings.HasPrefix(name, "x-envoy-")
 }
 
+// settableName is mutableName without the headers of one connection (RFC 9113
+// section 8.2.2), which HTTP/2 refuses: a request to such an upstream, or the
+// answer to such a caller, would end there. An upgrade that the client did not
+// ask for would even switch an upstream of HTTP/1.1 to another protocol.
+func settableName(name string) (string, bool) {
+	name, ok := mutableName(name)
+	switch name {
+	case "keep-alive", "proxy-connection", "te", "upgrade":
+		return "", false
+	}
+	return name, ok
+}
+
 // tokenByte reports a character of a token, RFC 9110 section 5.6.2.
 func tokenByte(c byte) bool {
 	switch {
@@ -50,9 +63,11 @@ func tokenByte(c byte) bool {
 }
 
 // validValue refuses control characters, and what is not UTF-8: Go cannot
-// marshal a message with it, and the RPC would fail.
+// marshal a message with it, and the RPC would fail. Spaces around a value are
+// no part of it to whoever reads it (RFC 9110 section 5.5), so that a user
+// called " ada" would arrive as ada.
 func validValue(s string) bool {
-	if len(s) > maxValue || !utf8.ValidString(s) {
+	if len(s) > maxValue || !utf8.ValidString(s) || strings.Trim(s, " ") != s {
 		return false
 	}
 	for _, c := range s {

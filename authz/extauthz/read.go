@@ -77,9 +77,12 @@ func Read(m *authv3.CheckRequest, trustedHops int) *authz.Request {
 	return r
 }
 
-// acceptable refuses messages out of bounds, and those that carry headers
-// twice: Envoy fills either the map or the list (encode_raw_headers), so a
-// message with both has two readings.
+// acceptable refuses messages out of bounds, and those with two readings.
+// Envoy fills either the map or the list (encode_raw_headers), never both. In
+// a field it writes ! for a byte that is not UTF-8, which an HTTP/2 path may
+// hold where nothing normalises it, and the upstream gets the byte itself: the
+// list has it as it is, so that a field must be what the list says. The map is
+// as lossy as the fields.
 func acceptable(http *authv3.AttributeContext_HttpRequest) error {
 	raw, merged := http.GetHeaderMap().GetHeaders(), http.GetHeaders()
 	if len(raw) > 0 && len(merged) > 0 {
@@ -91,6 +94,9 @@ func acceptable(http *authv3.AttributeContext_HttpRequest) error {
 	size := len(http.GetMethod()) + len(http.GetScheme()) + len(http.GetHost()) + len(http.GetPath()) + len(http.GetProtocol()) + len(http.GetId())
 	for _, h := range raw {
 		size += len(h.GetKey()) + len(h.GetRawValue()) + len(h.GetValue())
+		if field, ok := pseudo(http, h.GetKey()); ok && !says(h, field) {
+			return fmt.Errorf("header %s differs from the field that stands for it", h.GetKey())
+		}
 	}
 	for k, v := range merged {
 		size += len(k) + len(v)
@@ -125,6 +131,27 @@ func rawHeaders(raw []*corev3.HeaderValue) []authz.Header {
 		}
 	}
 	return headers
+}
+
+// says reports whether a header has this value.
+func says(h *corev3.HeaderValue, value string) bool {
+	if len(h.GetRawValue()) > 0 {
+		return string(h.GetRawValue()) == value
+	}
+	return h.GetValue() == value
+}
+
+// pseudo returns the field that a pseudo-header stands for.
+func pseudo(http *authv3.AttributeContext_HttpRequest, key string) (field string, ok bool) {
+	switch key {
+	case ":path":
+		return http.GetPath(), true
+	case ":authority":
+		return http.GetHost(), true
+	case ":method":
+		return http.GetMethod(), true
+	}
+	return "", false
 }
 
 // mergedHeaders sorts by name: a map has no order, and equal requests must

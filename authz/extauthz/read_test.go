@@ -111,6 +111,9 @@ func TestReadTCP(t *testing.T) {
 
 func TestReadSpecialRequests(t *testing.T) {
 	connect := get()
+	connect.Attributes.Request.Http.HeaderMap.Headers = []*corev3.HeaderValue{
+		{Key: ":authority", RawValue: []byte("db.test:5432")}, {Key: ":method", RawValue: []byte("CONNECT")},
+	}
 	connect.Attributes.Request.Http.Method, connect.Attributes.Request.Http.Path, connect.Attributes.Request.Http.Host = "CONNECT", "", "db.test:5432"
 	if r := extauthz.Read(connect, 0); r.TCP || r.Malformed != nil || r.Method != "CONNECT" || r.Target != "" || r.Authority != "db.test:5432" {
 		t.Errorf("CONNECT: %+v", r)
@@ -147,7 +150,21 @@ func TestReadMalformed(t *testing.T) {
 	largeMerged.Attributes.Request.Http.HeaderMap = nil
 	largeMerged.Attributes.Request.Http.Headers = map[string]string{"x-a": large}
 
+	// As Envoy shows a path that is not UTF-8 over HTTP/2, and lies of the
+	// same kind.
+	differs := func(key, raw, value string) *authv3.CheckRequest {
+		m := get("x-a: 1")
+		for _, h := range m.Attributes.Request.Http.HeaderMap.Headers {
+			if h.Key == key {
+				h.RawValue, h.Value = []byte(raw), value
+			}
+		}
+		return m
+	}
+
 	for name, m := range map[string]*authv3.CheckRequest{
+		"lossy path": differs(":path", "/v1/orders/7?debug=\xff", ""), "another host": differs(":authority", "api.example.com", ""),
+		"another method": differs(":method", "POST", ""), "another path as text": differs(":path", "", "/"), "empty path": differs(":path", "", ""),
 		"both containers": both, "1003 raw headers": many, "1001 merged headers": manyMerged,
 		"1 MiB path": longPath, "1 MiB raw header": get("x-a: " + large), "1 MiB merged header": largeMerged,
 	} {
@@ -166,6 +183,9 @@ func TestReadMalformed(t *testing.T) {
 	}
 	if r := extauthz.Read(get("x-a: "+strings.Repeat("a", 60<<10)), 0); r.Malformed != nil {
 		t.Errorf("what Envoy accepts by default was refused: %v", r.Malformed)
+	}
+	if r := extauthz.Read(differs(":path", "", "/v1/orders/7?debug=1"), 0); r.Malformed != nil {
+		t.Errorf("a path as text was refused: %v", r.Malformed)
 	}
 }
 

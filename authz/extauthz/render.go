@@ -130,7 +130,7 @@ func validHeaders(headers []authz.Header) []authz.Header {
 	}
 	out := make([]authz.Header, 0, len(headers))
 	for _, h := range headers {
-		name, ok := mutableName(h.Name)
+		name, ok := settableName(h.Name)
 		if ok && validValue(h.Value) {
 			out = append(out, authz.Header{Name: name, Value: h.Value})
 		}

@@ -95,6 +95,7 @@ func TestAllowHeaders(t *testing.T) {
 
 var badValues = map[string]string{
 	"CR": "a\rb", "LF": "a\nb", "CRLF": "a\r\nx-inj: 1", "NUL": "a\x00b", "TAB": "a\tb", "0x01": "\x01", "DEL": "a\x7f",
+	"space before": " ada", "space after": "ada ", "space alone": " ",
 	"C1 control": "a\u0085b", "not UTF-8": "a\xffb", "8 KiB and one": strings.Repeat("a", 8<<10+1),
 }
 
@@ -149,6 +150,31 @@ func TestForbiddenNames(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Headers of one connection can be taken away, and never given: HTTP/2 ends
+// what carries one.
+func TestConnectionHeaders(t *testing.T) {
+	for _, name := range []string{"keep-alive", "proxy-connection", "TE", "upgrade"} {
+		h := []authz.Header{hdr(name, "v"), hdr("x-ok", "1")}
+		w := &world{allow: authz.Answer{Set: h, Append: h, Response: h}, denied: authz.Answer{Response: h}}
+		ok := w.render(t, &authz.Request{}).GetOkResponse()
+		lower := strings.ToLower(name)
+		if values(ok.GetHeaders(), lower) != nil || values(ok.GetResponseHeadersToAdd(), lower) != nil || values(ok.GetHeaders(), "x-ok") == nil {
+			t.Errorf("%s: allow %v", name, ok)
+		}
+		if !slices.Equal(ok.GetHeadersToRemove(), []string{lower}) {
+			t.Errorf("%s: removes %q, want it: it could not be set", name, ok.GetHeadersToRemove())
+		}
+		w.deny = authz.Refuse(authz.NotPermitted, "", nil)
+		if d := w.render(t, &authz.Request{}).GetDeniedResponse(); values(d.GetHeaders(), lower) != nil || values(d.GetHeaders(), "x-ok") == nil {
+			t.Errorf("%s: denial %v", name, d)
+		}
+		w = &world{allow: authz.Answer{Remove: []string{name}}}
+		if ok := w.render(t, &authz.Request{}).GetOkResponse(); !slices.Equal(ok.GetHeadersToRemove(), []string{lower}) {
+			t.Errorf("%s: removes %q", name, ok.GetHeadersToRemove())
+		}
 	}
 }
 

@@ -103,7 +103,7 @@ var service = grpc.ServiceDesc{
 // Serve accepts connections on l until Shutdown, and then returns nil. It owns
 // l and may be called for several listeners.
 func (s *Server) Serve(l net.Listener) error {
-	if err := s.grpc.Serve(l); err != nil {
+	if err := s.grpc.Serve(&limited{Listener: l, open: &s.connections, most: maxConnections}); err != nil {
 		return fmt.Errorf("extauthz: %w", err)
 	}
 	return nil

@@ -39,9 +39,10 @@ type Server struct {
 	tracers         trace.TracerProvider
 	propagators     propagation.TextMapPropagator
 
-	inFlight atomic.Int64
-	health   *health
-	grpc     *grpc.Server
+	inFlight    atomic.Int64
+	connections atomic.Int64
+	health      *health
+	grpc        *grpc.Server
 }
 
 // NewServer returns a Server that is not serving yet, in the sense of its
@@ -115,7 +116,7 @@ func (s *Server) answer(ctx context.Context, read func() *authz.Request) (resp *
 	}
 	if err != nil {
 		s.log.ErrorContext(ctx, "answer cannot be delivered", "decision", d.ID(), "route", d.Route(), "error", err)
-		return s.refuse(ctx, r, authz.Refuse(authz.Internal, "", err), false)
+		return s.refuse(ctx, r, authz.Refuse(authz.Internal, authz.Undeliverable, err), false)
 	}
 	return resp
 }

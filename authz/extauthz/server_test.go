@@ -220,7 +220,7 @@ func TestUndeliverableAllow(t *testing.T) {
 		t.Errorf("got %v", resp)
 	}
 	got := w.recorded()
-	if len(got) != 2 || got[0].reason != authz.Allowed || got[1].reason != authz.Internal || got[1].id != resp.GetDynamicMetadata().GetFields()["decision_id"].GetStringValue() {
+	if len(got) != 2 || got[0].reason != authz.Allowed || got[1].reason != authz.Internal || got[1].detail != authz.Undeliverable || got[1].id != resp.GetDynamicMetadata().GetFields()["decision_id"].GetStringValue() {
 		t.Errorf("recorded %+v, want the allow and then the refusal that was sent", got)
 	}
 }
