@@ -195,6 +195,9 @@ func (k *checker) headers(entries []Entry) map[string]int {
 		e := &entries[i]
 		k.header(e.Expr.Key, e.Name)
 		e.Name = strings.ToLower(e.Name)
+		if slices.Contains([]string{"keep-alive", "proxy-connection", "te", "upgrade"}, e.Name) {
+			k.bad(e.Expr.Key, "%s is about the connection: an answer can only remove it", quote(e.Name))
+		}
 		if seen[e.Name] > 0 {
 			k.bad(e.Expr.Key, "%s is given twice, first on line %d", quote(e.Name), seen[e.Name])
 			continue

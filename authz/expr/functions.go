@@ -19,7 +19,7 @@ import (
 const maxText = 64 << 10
 
 var (
-	errSeparator = errors.New("an element holds the separator")
+	errSeparator = errors.New("an element holds the separator, or spaces around it")
 	errLongText  = errors.New("the text would be too long")
 )
 
@@ -64,7 +64,9 @@ func (library) ProgramOptions() []cel.ProgramOption { return nil }
 
 // join writes what a reader can split again. An element that holds the
 // separator would read as two: a role named "clerk,admin" must not arrive as
-// two roles. The empty separator is in every element, so it joins none.
+// two roles. The empty separator is in every element, so it joins none. Readers
+// of lists drop the spaces around an element (RFC 9110 section 5.6.1): one that
+// has any would read as another.
 func join(l traits.Lister, sep string) ref.Val {
 	var b strings.Builder
 	n := int(l.Size().(types.Int))
@@ -91,7 +93,7 @@ func join(l traits.Lister, sep string) ref.Val {
 // the element: in it, or where its end and the next separator overlap ("a-"
 // before "--").
 func holds(element, sep string) bool {
-	if strings.Contains(element, sep) {
+	if strings.Contains(element, sep) || strings.Trim(element, " ") != element {
 		return true
 	}
 	for k := 1; k < len(sep); k++ {

@@ -45,7 +45,7 @@ const (
 	wrongType  = "has the wrong type"
 	tooCostly  = "costs too much"
 	tooLong    = "is too long"
-	ambiguous  = "is ambiguous: an element holds the separator"
+	ambiguous  = "is ambiguous: an element holds the separator, or spaces around it"
 	incomplete = "cannot be evaluated"
 )
 
@@ -84,9 +84,14 @@ func (p *Program) Metadata(s *Scope) (any, bool) {
 
 // Header returns the value of a header. It is empty and false where it is
 // missing, or where it is no header value: control characters (a tab is one),
-// invalid UTF-8, more than 8 KiB.
+// invalid UTF-8, more than 8 KiB, or spaces around it, which are no part of a
+// value (RFC 9110 section 5.5), so that " ada" would arrive as ada.
 func (p *Program) Header(s *Scope) (string, bool) {
-	return p.text(s, func(r rune) bool { return !unicode.IsControl(r) })
+	v, ok := p.text(s, func(r rune) bool { return !unicode.IsControl(r) })
+	if strings.Trim(v, " ") != v {
+		return "", false
+	}
+	return v, ok
 }
 
 // Query returns the value of a query parameter: as Header, and no characters

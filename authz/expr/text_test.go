@@ -17,6 +17,8 @@ func TestText(t *testing.T) {
 		{"plain", "ada", "ada", "ada", "ada"},
 		{"query characters", "Az09*-._", "Az09*-._", "Az09*-._", "Az09*-._"},
 		{"space", "a b", "a b", none, "a b"},
+		{"space before", " ada", none, none, " ada"},
+		{"space after", "ada ", none, none, "ada "},
 		{"ampersand", "a&admin=1", "a&admin=1", none, "a&admin=1"},
 		{"escape", "a%26", "a%26", none, "a%26"},
 		{"plus", "a+b", "a+b", none, "a+b"},
@@ -132,6 +134,9 @@ func TestJoin(t *testing.T) {
 		{",", []string{"a,admin"}, "", ambiguous},
 		{",", []string{"a", "clerk,admin"}, "", ambiguous},
 		{",", []string{","}, "", ambiguous},
+		{",", []string{"a", " admin"}, "", ambiguous}, // readers of lists drop the space
+		{",", []string{"admin ", "a"}, "", ambiguous},
+		{",", []string{"a b", "c"}, "a b,c", ""},
 		{" ", []string{"a b"}, "", ambiguous},
 		{", ", []string{"a,b", "c"}, "a,b, c", ""},
 		{", ", []string{"a, b", "c"}, "", ambiguous},
