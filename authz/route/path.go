@@ -127,23 +127,28 @@ func canonicalPath(raw string) (string, kept, error) {
 type segmentState struct {
 	length int
 	dots   int
+	blanks int  // spaces, and what forms write for one
 	params bool // there is a semicolon
 }
 
 func (s *segmentState) add(c byte) {
 	s.length++
-	if c == '.' {
+	switch c {
+	case '.':
 		s.dots++
+	case ' ', '+':
+		s.blanks++
 	}
 }
 
 // end returns an error for a segment that no path may have. An empty last
-// segment is a trailing slash.
+// segment is a trailing slash. Dots among blanks are a dot segment too: some
+// upstreams trim names, as Windows does, before they look at them.
 func (s *segmentState) end(last bool) error {
 	switch {
 	case s.length == 0 && (s.params || !last):
 		return errors.New("has an empty segment")
-	case s.length == s.dots && (s.dots == 1 || s.dots == 2):
+	case s.dots > 0 && s.length == s.dots+s.blanks && (s.dots <= 2 || s.blanks > 0):
 		return errors.New("has a dot segment")
 	}
 	return nil
@@ -157,8 +162,15 @@ type escapeState struct {
 }
 
 func (e *escapeState) add(c byte, escaped bool) error {
+	// Overlong UTF-8 (RFC 3629 section 10): %C0%AE is a dot, and %C0%AF a
+	// slash, to a decoder that does not look; and so are %C0. and %C0n to one
+	// that takes six bits of whatever follows. Nothing in UTF-8 begins with
+	// C0 or C1.
+	if escaped && (c == 0xC0 || c == 0xC1) || e.last == 0xE0 && c&0x3F < 0x20 || e.last == 0xF0 && c&0x3F < 0x10 {
+		return errors.New("has an overlong escape")
+	}
+	e.last = 0
 	if !escaped {
-		e.last = 0
 		if e.percent == 0 {
 			return nil
 		}
@@ -170,14 +182,6 @@ func (e *escapeState) add(c byte, escaped bool) error {
 			return errors.New("is escaped twice")
 		}
 		return nil
-	}
-	// Overlong UTF-8 (RFC 3629 section 10): %C0%AE is a dot, and %C0%AF a
-	// slash, to a decoder that does not look.
-	overlong := (e.last == 0xC0 || e.last == 0xC1) && c >= 0x80 && c <= 0xBF ||
-		e.last == 0xE0 && c >= 0x80 && c <= 0x9F ||
-		e.last == 0xF0 && c >= 0x80 && c <= 0x8F
-	if overlong {
-		return errors.New("has an overlong escape")
 	}
 	e.last, e.percent = c, 0
 	if c == '%' {

@@ -40,7 +40,8 @@ func TestCanonicalPath(t *testing.T) {
 		{"/%25%25", "/%25%25"},
 		{"/%25%2041", "/%25%2041"},
 		{"/%E0%A0%80%F0%90%80%80", "/%E0%A0%80%F0%90%80%80"},
-		{"/%C0x%80", "/%C0x%80"},
+		{"/voil%E0/%E0%20la/%F0a", "/voil%E0/%E0%20la/%F0a"}, // Latin-1
+		{"/%20/+/a%20.b/. a", "/%20/+/a%20.b/.%20a"},
 	} {
 		got, found, err := canonicalPath(tt.raw)
 		if err != nil || got != tt.want || found != 0 {
@@ -84,8 +85,10 @@ func TestCanonicalPathRefuses(t *testing.T) {
 		"dot segment": {"/./a", "/../a", "/..", "/.", "/a/./b", "/a/..", "/a/.", "/a/%2e%2e/b", "/%2e", "/.%2e/a", "/%2E./a",
 			"/..;/admin", "/a/..;/admin", "/a;/../b", "/.;x", "/..;x=1/a", "/..%3b/a", "/%2e%2e;/a", "/.%3B",
 			"/a%2F..%2Fb", "/a%2f..", "/a%2F.", "/..%2fb", "/%2e%2e%2fb", "/a%2f%2e%2e%2fb", "/a/..%2fb", "/a%2F..;x/b",
-			"/a%2F.%2Fb"},
-		"overlong escape": {"/%c0%ae%c0%ae/a", "/a%C0%AFb", "/%C1%9C", "/%E0%80%AF", "/%F0%80%80%AF", "/%e0%80%ae"},
+			"/a%2F.%2Fb",
+			"/a/..%20/b", "/a/%20../b", "/a/.%20.", "/a/..%20./b", "/a/.. /b", "/a/..+/b", "/a/%2B.+", "/a/%20.", "/a%2F..%20%2Fb", "/a/..%20;x/b"},
+		"overlong escape": {"/%c0%ae%c0%ae/a", "/a%C0%AFb", "/%C1%9C", "/%E0%80%AF", "/%F0%80%80%AF", "/%e0%80%ae",
+			"/%c0%2e%c0%2e/a", "/%c0.", "/%c0n", "/..%c0/a", "/..%c1%5ca", "/a%c0", "/%C0x%80", "/%e0@n", "/%e0%40%6e", "/%e0A.", "/%f0%40@n"},
 	} {
 		for _, raw := range paths {
 			got, _, err := canonicalPath(raw)
