@@ -1,6 +1,9 @@
 package gate
 
 import (
+	"slices"
+	"strings"
+
 	"github.com/sallyport-authz/sallyport/authz"
 	"github.com/sallyport-authz/sallyport/authz/expr"
 )
@@ -30,7 +33,7 @@ type named struct {
 // OnAllow implements [authz.Obligations].
 func (o *obligations) OnAllow(r *authz.Request, d *authz.Decision) authz.Answer {
 	scope := expr.NewScope(r, d.Subject(), o.route, d)
-	a := authz.Answer{Remove: o.remove, QueryRemove: o.queryRemove}
+	a := authz.Answer{Remove: o.removed(r), QueryRemove: o.queryRemove}
 	for _, n := range o.set {
 		if v, ok := n.program.Header(scope); ok {
 			a.Set = append(a.Set, authz.Header{Name: n.name, Value: v})
@@ -49,6 +52,23 @@ func (o *obligations) OnAllow(r *authz.Request, d *authz.Decision) authz.Answer 
 	}
 	a.Metadata = o.extra(scope)
 	return a
+}
+
+// removed returns what the upstream must not see: the names of the
+// configuration, and how this client may have spelled them for a server that
+// reads _ as -.
+func (o *obligations) removed(r *authz.Request) []string {
+	names := o.remove
+	for i := range r.Headers {
+		name := r.Headers[i].Name
+		if strings.IndexByte(name, '_') < 0 || slices.Contains(o.remove, name) {
+			continue
+		}
+		if slices.ContainsFunc(o.remove, func(n string) bool { return fold(n) == fold(name) }) {
+			names = append(names[:len(names):len(names)], name)
+		}
+	}
+	return names
 }
 
 // OnDeny implements [authz.Obligations].

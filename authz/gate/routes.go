@@ -119,11 +119,16 @@ func (b *build) obligations(rc *config.Route) authz.Obligations {
 }
 
 // preflights are the routes that let CORS preflights pass, each with the
-// route that stands in for it then: same name, no duties.
+// route that stands in for it then: same name, no duties, and nothing for the
+// upstream that the route would not let through.
 type preflights map[*authz.Route]*authz.Route
 
 func (p preflights) add(r *authz.Route) {
-	p[r] = &authz.Route{Name: r.Name, Authorizer: authz.AllowAll{}, AsError: r.AsError}
+	standIn := &authz.Route{Name: r.Name, Authorizer: authz.AllowAll{}, AsError: r.AsError}
+	if o, ok := r.Obligations.(*obligations); ok {
+		standIn.Obligations = &obligations{route: o.route, remove: o.remove, queryRemove: o.queryRemove}
+	}
+	p[r] = standIn
 }
 
 // A preflightRouter routes preflights of routes that let them pass to their

@@ -3,6 +3,7 @@ package gate_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -188,5 +189,28 @@ func TestCheckLooksAtHeaderNames(t *testing.T) {
 	report, err := gate.Check(path)
 	if want := path + ":2: routes[0].onAllow.requestHeaders.append.x-via: a client's own x-via stays in front"; err != nil || !strings.HasPrefix(report.Warnings.Error(), want) {
 		t.Errorf("got %v, %v, want %s", report.Warnings, err, want)
+	}
+}
+
+// What a route takes away from the upstream it takes away from preflights too,
+// however the client spells it.
+func TestRemovals(t *testing.T) {
+	s := newServer(t, newIssuer(t))
+	s.write("sallyport.yaml", strings.ReplaceAll(config, "ISSUER", s.issuer.URL())+
+		"  - {name: open, match: /open, token: none, allow: true, preflight: true, onAllow: {requestHeaders: {remove: [x-original-url]}, query: {remove: debug}}}\n")
+	s.start()
+	preflight := httpCheck("OPTIONS", "/open?debug=1", "origin", "https://a", "access-control-request-method", "GET", "x-original-url", "/admin", "x_original-url", "/admin")
+	plain := httpCheck("GET", "/open?debug=1", "x_original_url", "/admin", "x-other_one", "a")
+	for name, c := range map[string]struct {
+		message *authv3.CheckRequest
+		want    []string
+	}{
+		"preflight": {preflight, []string{"x-original-url", "x-tenant", "x-user", "x_original-url"}},
+		"plain":     {plain, []string{"x-original-url", "x-tenant", "x-user", "x_original_url"}},
+	} {
+		ok := s.answer(c.message).GetOkResponse()
+		if !slices.Equal(ok.GetHeadersToRemove(), c.want) || !slices.Equal(ok.GetQueryParametersToRemove(), []string{"debug"}) {
+			t.Errorf("%s: removes %v and %v, want %v and debug", name, ok.GetHeadersToRemove(), ok.GetQueryParametersToRemove(), c.want)
+		}
 	}
 }
