@@ -31,7 +31,14 @@ type Finding struct {
 	Message  string
 	Stock    string // what stock Casbin would do with it; may be empty
 	Fix      string // the remedy; may be empty
+	Option   string // what was asked of Compile that the file does not have; empty: the file is to blame
 }
+
+// The options of Compile that a finding may be about.
+const (
+	OptionMatching = "matching"
+	OptionSections = "sections"
+)
 
 // String returns FILE:LINE: message, the form that editors can jump to.
 func (f Finding) String() string {
@@ -62,6 +69,9 @@ type kindKey struct {
 func (fs *findings) add(kind string, f Finding) {
 	if fs.count == nil {
 		fs.count = make(map[kindKey]int)
+	}
+	if kind == OptionMatching || kind == OptionSections {
+		f.Option = kind
 	}
 	k := kindKey{f.File, kind, f.Severity}
 	fs.count[k]++

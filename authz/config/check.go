@@ -61,7 +61,7 @@ func (k *checker) audit() {
 		k.bad("audit.mode", "required needs a file: %s cannot be made durable", a.File.Value)
 	}
 	if a.File.Value == AuditNone {
-		for _, key := range []string{"queue", "mask", "fields"} {
+		for _, key := range []string{"mask", "fields"} {
 			if k.given("audit." + key) {
 				k.bad("audit."+key, "has no effect with file: none")
 			}

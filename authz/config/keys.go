@@ -208,8 +208,8 @@ type Policy struct {
 	Name string `yaml:"-"`
 	// Model is a Casbin model.conf.
 	Model File `yaml:"model" check:"required"`
-	// Rules is a Casbin policy.csv.
-	Rules File `yaml:"rules" check:"required"`
+	// Rules is a Casbin policy.csv. Default: none, for a model whose matcher reads no rule.
+	Rules File `yaml:"rules"`
 	// Tests are files of policy tests, or patterns such as policies/orders/*.test.yaml. A configuration whose tests fail is not taken. Default: none.
 	Tests []File `yaml:"tests" check:"nonempty"`
 	// Matching lets names in a role definition (g, g2, ...) be patterns, by Casbin's operators. Default: names are compared as they stand.

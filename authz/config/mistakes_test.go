@@ -99,7 +99,6 @@ cache: {bytes: 1}
 		`conf/s.yaml:6: issuers[0].audiences: is required`,
 		`conf/s.yaml:6: issuers[0].issuer: "http://id.example.com" is not an https URL (http is for localhost and loopback addresses only)`,
 		`conf/s.yaml:7: issuers[0].algorithms[0]: "HS256" is not one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, Ed25519`,
-		`conf/s.yaml:9: policies.api.rules: is required`,
 		`conf/s.yaml:11: routes[0].policy: there is no policy "ap" (did you mean api)`,
 		`conf/s.yaml:12: routes[1].name: "/" is the name of routes[0] already`,
 		`conf/s.yaml:12: routes[1].stepUp: must have acr or maxAge`,

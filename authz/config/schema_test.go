@@ -78,7 +78,7 @@ func TestSchemaRefuses(t *testing.T) {
 		"policies: {api: {model: a, rules: b, tests: []}}\n",
 		"policies: {api: {model: a, rules: b, matching: {h: {role: keyMatch}}}}\n",
 		"policies: {api: {model: a, rules: b, matching: {g: {role: keyMatch9}}}}\n",
-		"policies: {api: {model: a}}\n",
+		"policies: {api: {rules: a}}\n",
 		"routes: [{match: /, policy: api, mode: shadows}]\n",
 		"audit: {mode: sync}\n",
 		"routes: [{match: /, policy: api, enforce: {sub: [a]}}]\n",

@@ -98,7 +98,8 @@ var (
 const anonymous = "anonymous"
 
 // LoadTests reads and checks a file of policy tests as strictly as [Load]
-// reads the configuration. Either there are tests or there are problems.
+// reads the configuration. Tests is nil where the file cannot be read or is no
+// YAML mapping; otherwise it is as complete as its problems allow.
 func LoadTests(path string) (*Tests, Problems) {
 	data, err := read(path)
 	if err != nil {
@@ -124,10 +125,10 @@ func ParseTests(name string, data []byte) (*Tests, Problems) {
 		t.check(&checker{d: d, c: d.config})
 	}
 	d.problems.Sort()
-	if len(d.problems) > 0 {
-		return nil, d.problems
+	if len(d.problems) == 0 {
+		return t, nil
 	}
-	return t, nil
+	return t, d.problems
 }
 
 func (t *Tests) check(k *checker) {

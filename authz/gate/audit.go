@@ -63,8 +63,12 @@ func (b *build) loadAudit(a archive) {
 	}
 	path := b.cfg.AuditPath()
 	if a.out == nil {
-		if info, err := os.Stat(filepath.Dir(path)); path != "" && (err != nil || !info.IsDir()) {
+		folder, err := os.Stat(filepath.Dir(path))
+		if path != "" && (err != nil || !folder.IsDir()) {
 			b.problem(b.cfg.Line("audit.file"), "audit.file", "%s: there is no such folder", filepath.Dir(path))
+		}
+		if file, err := os.Stat(path); err == nil && file.IsDir() {
+			b.problem(b.cfg.Line("audit.file"), "audit.file", "%s is a folder", path)
 		}
 		b.audit = &auditLog{Log: dry}
 		return

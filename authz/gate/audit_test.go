@@ -162,6 +162,7 @@ func TestCheckAudit(t *testing.T) {
 		"{fields: {'a b': subject.sub}}":       `audit.fields: field "a b": not a name`,
 		"{mode: required}":                     "audit.mode: required needs a file",
 		"{file: audit.jsonl, mode: required}":  "",
+		"{file: .}":                            "audit.file: " + f.dir + " is a folder",
 		"{file: none}":                         "",
 		"{mask: [subject, source], queue: 10}": "",
 	} {

@@ -37,9 +37,11 @@ func (g *Gate) recordTaken(old, gen *generation) {
 		before = old.cfg.Revision
 	}
 	if before != gen.cfg.Revision {
-		g.changed(audit.Change{
-			Event: audit.Configuration, OldRevision: before, NewRevision: gen.cfg.Revision, Summary: gen.String(),
-		})
+		c := audit.Change{Event: audit.Configuration, OldRevision: before, NewRevision: gen.cfg.Revision, Summary: gen.String()}
+		g.changed(c)
+		if old != nil && old.audit != gen.audit {
+			_ = old.audit.Changed(c) // the last of the old file: where records go is a change too
+		}
 	}
 	for i := range gen.cfg.Policies {
 		name := gen.cfg.Policies[i].Name

@@ -129,6 +129,9 @@ func (g *Gate) watch(ctx context.Context, files []string, seen fingerprint, now 
 			return
 		}
 		if latest == seen {
+			if told {
+				g.tel.Reloaded("unchanged")
+			}
 			continue
 		}
 		b := g.reload()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -62,8 +63,8 @@ func (b *build) loadPolicies(old map[string]*policyOf) {
 	b.policies = make(map[string]*policyOf, len(b.cfg.Policies))
 	for i := range b.cfg.Policies {
 		pc := &b.cfg.Policies[i]
-		if pc.Model.Path == "" || pc.Rules.Path == "" {
-			continue // reported with the configuration
+		if pc.Model.Path == "" || b.missing(pc.Model, pc.Rules) {
+			continue // reported
 		}
 		text, err := policy.Files{Model: pc.Model.Path, Rules: pc.Rules.Path}.Read()
 		if err != nil {
@@ -83,7 +84,7 @@ func (b *build) loadPolicies(old map[string]*policyOf) {
 				continue
 			}
 			snapshot, findings := policy.Compile(text, append(opts[:len(opts):len(opts)], policy.WithSections(s))...)
-			b.found(findings)
+			b.found(pc, s, findings)
 			if snapshot != nil {
 				p.snapshots[s] = snapshot
 			}
@@ -117,16 +118,49 @@ func matching(pc *config.Policy) []policy.Option {
 	return opts
 }
 
-// found reports what was found in a policy, as far as it is of interest.
-func (b *build) found(findings []policy.Finding) {
+// found reports what was found in a policy: where it stands, or where the
+// configuration asks for what the model does not have.
+func (b *build) found(pc *config.Policy, s policy.Sections, findings []policy.Finding) {
 	for _, f := range findings {
 		problem := config.Problem{File: f.File, Line: f.Line, Message: message(f)}
+		switch f.Option {
+		case policy.OptionMatching:
+			key := pc.Key + ".matching"
+			problem = b.cfg.Problem(b.cfg.Line(key), key, "%s", message(f))
+		case policy.OptionSections:
+			for i := range b.cfg.Routes {
+				if rc := &b.cfg.Routes[i]; rc.Policy.Value == pc.Name && sectionsOf(rc) == s {
+					problem = b.cfg.Problem(b.cfg.Line(rc.Key+".sections"), rc.Key+".sections", "%s", message(f))
+				}
+			}
+		}
 		if f.Severity == policy.Error {
 			b.problems = append(b.problems, problem)
 		} else {
 			b.warnings = append(b.warnings, problem)
 		}
 	}
+}
+
+// missing reports files that the configuration names and that cannot be read,
+// all of them, each where it is named.
+func (b *build) missing(files ...config.File) (any bool) {
+	for _, f := range files {
+		if f.Path == "" {
+			continue
+		}
+		info, err := os.Stat(f.Path)
+		switch {
+		case err != nil:
+			b.problem(f.Line, f.Key, "%s", readable(err))
+		case info.IsDir():
+			b.problem(f.Line, f.Key, "%s is a folder", f.Path)
+		default:
+			continue
+		}
+		any = true
+	}
+	return any
 }
 
 // unreadable reports a file of a policy that could not be read, where the

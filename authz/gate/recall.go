@@ -68,7 +68,10 @@ type Recorded struct {
 // compare says what has changed since a decision was recorded, and adds what
 // is still known of it.
 func (g *generation) compare(x *Explanation) {
-	x.Record.Again = fmt.Sprintf("sallyport explain -c %s%s %s %s://%s%s", quoted(g.cfg.File), claimsOf(x.Subject), quoted(x.Request.Method), x.Request.Scheme, x.Request.Host, quoted(x.Request.Path))
+	// A client chose the method, the host and the path, and somebody will paste
+	// this into a shell.
+	x.Record.Again = fmt.Sprintf("sallyport explain -c %s%s -- %s %s", quoted(g.cfg.File), claimsOf(x.Subject),
+		quoted(x.Request.Method), quoted(x.Request.Scheme+"://"+x.Request.Host+x.Request.Path))
 	now, there := g.policies[x.Policy]
 	switch {
 	case x.Policy == "":

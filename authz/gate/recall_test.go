@@ -45,9 +45,9 @@ func TestRecall(t *testing.T) {
 	}
 	again := `"ask_again":"sallyport explain -c ` + path
 	recall(allowed, `"decision":"allow"`, `"rule":"policy.csv:1","rule_text":"p, role:clerk, /orders, GET"`, `"id":"user:corp/bob"`, `"since":""`,
-		again+` --claims CLAIMS.json GET https://api.example.com/orders"`, `"id":"`+allowed+`"`)
+		again+` --claims CLAIMS.json -- GET https://api.example.com/orders"`, `"id":"`+allowed+`"`)
 	recall(denied, `"decision":"deny","reason":"not_permitted","detail":"no_rule_matched","route":"orders","policy":"api"`, `"rule":""`)
-	recall(nobody, `"reason":"no_credential"`, again+` GET https://api.example.com/orders"`)
+	recall(nobody, `"reason":"no_credential"`, again+` -- GET https://api.example.com/orders"`)
 
 	s.write("policy.csv", "# moved\n"+rules)
 	recall(allowed, `"since":"policy api has changed since: it was revision `, `"rule":"policy.csv:1"`)

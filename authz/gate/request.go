@@ -17,8 +17,12 @@ func newRequest(method, url, host string) (*authz.Request, error) {
 	if method == "" || url == "" {
 		return nil, errors.New("a request is METHOD URL")
 	}
+	if strings.ContainsAny(host, "/?#@ ") {
+		return nil, fmt.Errorf("host %q is not HOST or HOST:PORT", clip(host))
+	}
 	if !strings.HasPrefix(url, "/") || host == "" {
 		scheme, rest, ok := strings.Cut(url, "://")
+		scheme = strings.ToLower(scheme) // RFC 3986 section 3.1
 		if !ok || scheme != "http" && scheme != "https" {
 			return nil, fmt.Errorf("%q is not an absolute URL (https://HOST/PATH)", clip(url))
 		}

@@ -164,7 +164,7 @@ routes: [{match: /, token: none, allow: true}]
 	}
 	got := problems(t, path)
 	for _, want := range []string{
-		":3: server.grpc.tls: ", "gone.crt: no such file",
+		":3: server.grpc.tls.certificate: ", "gone.crt: no such file", ":3: server.grpc.tls.key: ", "gone.key: no such file",
 		":4: telemetry.hashKeyFile: ", "a key needs at least 16 bytes, this one has 10",
 	} {
 		if !strings.Contains(got, want) {

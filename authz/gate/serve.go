@@ -108,7 +108,13 @@ func (g *Gate) open() (*extauthz.Server, *build, config.Problems) {
 		g.parts.archive.subject = subject(cfg.Telemetry.Subject, rec.Hash)
 	}
 	b := load(g.path, g.parts)
+	t := cfg.Server.GRPC.TLS
+	incomplete := t != nil && b.cfg != nil && b.missing(t.Certificate, t.Key, t.ClientCA)
 	problems = append(problems, b.problems...)
+	if incomplete {
+		problems.Sort()
+		return nil, b, problems
+	}
 	server, err := g.server(cfg.Server)
 	if err != nil {
 		problems = append(problems, cfg.Problem(cfg.Line("server.grpc.tls"), "server.grpc.tls", "%s", readable(err)))

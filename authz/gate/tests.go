@@ -35,7 +35,7 @@ type TestReport struct {
 	Tests     []TestResult `json:"tests"`
 	Passed    int          `json:"passed"`
 	Failed    int          `json:"failed"`
-	Unreached []Unreached  `json:"unreached"`            // of policies that were tested; the first thousand
+	Unreached []Unreached  `json:"unreached"`            // of all policies, or of those that given files reach; the first thousand
 	More      int          `json:"more_unreached_rules"` // beyond those
 }
 
@@ -58,13 +58,13 @@ func Test(ctx context.Context, path string, files []string) (*TestReport, error)
 		b.problems.Sort()
 		return nil, b.problems
 	}
-	return b.gen.test(ctx, cases), nil
+	return b.gen.test(ctx, cases, len(files) == 0), nil
 }
 
 // failures returns what is wrong with a generation by its own tests.
 func (g *generation) failures(ctx context.Context) config.Problems {
 	var failed config.Problems
-	for _, r := range g.test(ctx, g.tests).Tests {
+	for _, r := range g.test(ctx, g.tests, false).Tests {
 		if !r.Passed {
 			failed = append(failed, config.Problem{File: r.File, Line: r.Line, Message: "test failed: " + r.Name + ": " + r.Message})
 		}
@@ -72,8 +72,9 @@ func (g *generation) failures(ctx context.Context) config.Problems {
 	return failed
 }
 
-// test runs tests.
-func (g *generation) test(ctx context.Context, cases []testCase) *TestReport {
+// test runs tests. The rules that none reached are listed for all policies, or
+// for those that were tested.
+func (g *generation) test(ctx context.Context, cases []testCase, all bool) *TestReport {
 	report := &TestReport{Tests: []TestResult{}, Unreached: []Unreached{}}
 	reached := map[string]map[authz.Rule]bool{}
 	for _, c := range cases {
@@ -99,7 +100,7 @@ func (g *generation) test(ctx context.Context, cases []testCase) *TestReport {
 	}
 	for i := range g.cfg.Policies {
 		name := g.cfg.Policies[i].Name
-		if rules, tested := reached[name]; tested {
+		if rules, tested := reached[name]; tested || all {
 			g.policies[name].unreached(name, rules, report)
 		}
 	}

@@ -130,6 +130,9 @@ func TestMistakesInPolicyTests(t *testing.T) {
 		{subjects + "  - {request: GET https://a/, subject: ada, expect: deny, with: {source: {address: here}}}\n", `a.test.yaml:8: tests[0].with.source.address: "here" is not an IP address`},
 		{"subjects: {a: {sub: a}}\ntests: [{request: GET https://a/, subject: a, expect: deny}]\n", `a.test.yaml:1: subjects.a: issuer is required where there are several`},
 		{"subjects: {a: {sub: a, issuer: corb}}\ntests: [{request: GET https://a/, subject: a, expect: deny}]\n", `a.test.yaml:1: subjects.a: there is no issuer "corb"`},
+		{"subjects: {a: {issuer: corp, sub: a, claims: {sub: b}}}\ntests: [{request: GET https://a/, subject: a, expect: deny}]\n", `a.test.yaml:1: subjects.a: claims.sub contradicts what the subject says beside claims`},
+		{subjects + "  - {subjects: [ada], requests: [GET /orders], host: 'http://a'}\n", `a.test.yaml:8: tests[0].requests[0]: host "http://a" is not HOST or HOST:PORT`},
+		{"subjects: {a: {issuer: corb, sub: a}}\ntests: [{request: GET /, subject: a, expect: maybe}]\n", `a.test.yaml:1: subjects.a: there is no issuer "corb"`},
 		{"tests: [{}]\n", `a.test.yaml:1: tests[0].request: is required`},
 		{"\ttests", `a.test.yaml:1: is not YAML`},
 	} {

@@ -17,6 +17,9 @@ func (b *build) loadTokens(p parts) {
 	var names []string
 	for i := range b.cfg.Issuers {
 		ic := &b.cfg.Issuers[i]
+		if b.missing(ic.JWKSFile, ic.CA) {
+			continue
+		}
 		id, set, err := p.ring.get(ic.Name, keys.Config{
 			Issuer:     ic.Issuer,
 			JWKSURI:    ic.JWKSURI,
@@ -59,7 +62,7 @@ func (b *build) loadTokens(p parts) {
 		return
 	}
 	list := &revocation.List{}
-	if f := b.cfg.Revocations.File; f.Path != "" {
+	if f := b.cfg.Revocations.File; f.Path != "" && !b.missing(f) {
 		var problems []revocation.Problem
 		list, problems = revocation.Load(f.Path, names)
 		for _, p := range problems {

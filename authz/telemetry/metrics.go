@@ -3,6 +3,7 @@ package telemetry
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -101,9 +102,14 @@ func (i *instruments) observe(o metric.Float64Observer, label string, of func(Ag
 	})
 }
 
+// maxZeros bounds how many counters of refusals stand in a scrape before any
+// happened: each route has one for each reason.
+const maxZeros = 2000
+
 // Expect makes the counters of these issuers and routes stand in a scrape
-// before anything is counted, so that the first event is an increase. What
-// only attackers and mistakes cause stands there once it happens.
+// before anything is counted, so that the first event is an increase. With
+// more than about a hundred routes, refusals stand there once they happen; so
+// do failed validations of tokens, which have many results.
 func (i *instruments) Expect(issuers, refreshResults, routes []string) {
 	ctx := context.Background()
 	for _, issuer := range issuers {
@@ -115,6 +121,16 @@ func (i *instruments) Expect(issuers, refreshResults, routes []string) {
 	for _, route := range routes {
 		i.decisions.Add(ctx, 0, metric.WithAttributes(
 			attribute.String("decision", "allow"), attribute.String("reason", string(authz.Allowed)), attribute.String("route", route)))
+	}
+	reasons := authz.Reasons()
+	if (len(routes)+1)*len(reasons) > maxZeros {
+		return
+	}
+	for _, route := range append(slices.Clone(routes), "") { // refused before there is a route
+		for _, reason := range reasons {
+			i.decisions.Add(ctx, 0, metric.WithAttributes(
+				attribute.String("decision", "deny"), attribute.String("reason", string(reason)), attribute.String("route", route)))
+		}
 	}
 }
 

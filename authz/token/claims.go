@@ -56,7 +56,7 @@ func (i *issuer) checkKind(typ string, claims map[string]any) error {
 		}
 	}
 	if _, there := claims["cnf"]; there {
-		return invalid(authz.UnsupportedBinding, "token is bound to a key, and nothing here can check that")
+		return unsupportedBinding()
 	}
 	for _, name := range []string{"nonce", "at_hash"} { // go-oidc reads them as text in any token
 		if v, there := claims[name]; there {
@@ -98,4 +98,8 @@ func (i *issuer) checkPlain(claims map[string]any) error {
 		}
 	}
 	return nil
+}
+
+func unsupportedBinding() error {
+	return invalid(authz.UnsupportedBinding, "token is bound to a key, and nothing here can check that")
 }

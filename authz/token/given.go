@@ -15,6 +15,8 @@ type Assumed struct {
 	Subject   *authz.Subject
 	Audiences []string
 	Revocable bool // whether revocations count
+
+	refusal error // of a token with these claims
 }
 
 // ParseClaims reads a JSON object as strictly as the payload of a token: no
@@ -27,37 +29,42 @@ func ParseClaims(payload []byte) (map[string]any, error) {
 	return claims, nil
 }
 
-// Assume returns the subject that a verified token with these claims would
-// speak for; they are JSON values. Their iss picks the issuer. Dates are not
-// looked at, and claims without an audience are for every audience of the
-// issuer: there is no token that could be for somebody else.
-func (v *Verifier) Assume(claims map[string]any) (*Assumed, error) {
-	url, ok := claims["iss"].(string)
-	if !ok {
-		return nil, errors.New("token: claims have no iss that is a string")
-	}
-	i := v.issuers[url]
-	if i == nil {
-		return nil, fmt.Errorf("token: iss %q is not a configured issuer", url)
+// Assume returns who a verified token with these claims would speak for; they
+// are JSON values. Their iss picks the issuer. Dates are not looked at, and
+// claims without an audience are for every audience of the issuer: there is no
+// token that could be for somebody else. Claims that no token may have are
+// refused like such a token, when it comes to that.
+func (v *Verifier) Assume(claims map[string]any) *Assumed {
+	a := &Assumed{}
+	a.refusal = a.read(v, claims)
+	return a
+}
+
+func (a *Assumed) read(v *Verifier, claims map[string]any) error {
+	i, err := v.namedIssuer(claims)
+	if err != nil {
+		return err
 	}
 	if _, there := claims["sub"]; !there {
-		return nil, errors.New("token: claims have no sub")
+		return invalid(authz.MissingClaim, "no sub")
 	}
-	a := &Assumed{Audiences: i.Audiences}
-	var err error
+	if _, there := claims["cnf"]; there {
+		return unsupportedBinding()
+	}
+	a.Audiences = i.Audiences
 	if _, there := first(i.audience, claims); there {
 		if a.Audiences, err = i.readAudiences(claims); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	iat, dated := numericDate(claims["iat"], false)
 	if a.Subject, err = i.subject(claims, times{iat: iat}); err != nil {
-		return nil, err
+		return err
 	}
 	if !dated {
 		a.Subject.IssuedAt = time.Time{}
 	}
-	return a, nil
+	return nil
 }
 
 // Assuming returns what [Verifier.Route] returns, but for requests without
@@ -79,6 +86,16 @@ func (a assuming) Authenticate(ctx context.Context, req *authz.Request) (*authz.
 	given := a.who(ctx)
 	if given == nil {
 		return a.route.Authenticate(ctx, req)
+	}
+	// The assumed token is one credential: any other makes two.
+	raw, err := a.v.credential(req)
+	switch {
+	case err != nil:
+		return nil, "", err
+	case raw != "":
+		return nil, "", malformed(authz.TwoCredentials, "a credential beside the one that is assumed")
+	case given.refusal != nil:
+		return nil, "", given.refusal
 	}
 	for i, auds := range a.audiences {
 		if i.Name != given.Subject.Issuer {

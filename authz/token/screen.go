@@ -49,20 +49,29 @@ func (r *route) screen(raw string) (s *screened, issuerName string, err error) {
 // issuer returns the issuer that a token names. It must be one of the route's,
 // byte for byte; a stranger's name leads to no connection.
 func (r *route) issuer(claims map[string]any) (*issuer, error) {
-	v, there := claims["iss"]
-	if !there {
-		return nil, invalid(authz.MissingClaim, "no iss")
-	}
-	url, ok := v.(string)
-	if !ok {
-		return nil, invalid(authz.BadClaim, "iss is not a string")
-	}
-	i := r.v.issuers[url]
-	if i == nil {
-		return nil, invalid(authz.UnknownIssuer, "iss is not a configured issuer")
+	i, err := r.v.namedIssuer(claims)
+	if err != nil {
+		return nil, err
 	}
 	if _, taken := r.audiences[i]; !taken {
 		return nil, invalid(authz.UnknownIssuer, "route does not take the issuer's tokens")
+	}
+	return i, nil
+}
+
+// namedIssuer returns the issuer that claims name, whatever the route.
+func (v *Verifier) namedIssuer(claims map[string]any) (*issuer, error) {
+	iss, there := claims["iss"]
+	if !there {
+		return nil, invalid(authz.MissingClaim, "no iss")
+	}
+	url, ok := iss.(string)
+	if !ok {
+		return nil, invalid(authz.BadClaim, "iss is not a string")
+	}
+	i := v.issuers[url]
+	if i == nil {
+		return nil, invalid(authz.UnknownIssuer, "iss is not a configured issuer")
 	}
 	return i, nil
 }

@@ -22,6 +22,7 @@ const (
 // A stage is everything that runs.
 type stage struct {
 	folder    string
+	binary    string // sallyport's
 	traces    traces
 	issuer    *authztest.Issuer
 	upstream  *harness.Server
@@ -31,7 +32,7 @@ type stage struct {
 
 // newStage starts everything. The stage is there to be stopped in any case.
 func newStage(ctx context.Context, port int, binary, jaeger string) (*stage, error) {
-	s := &stage{}
+	s := &stage{binary: binary}
 	ctx, cancel := context.WithTimeoutCause(ctx, startTime, fmt.Errorf("not within %s", startTime))
 	defer cancel()
 

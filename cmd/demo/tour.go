@@ -61,6 +61,9 @@ func (s *stage) tour(ctx context.Context, w io.Writer) error {
 	if err := s.table(ctx, w); err != nil {
 		return err
 	}
+	if err := s.why(ctx, w); err != nil {
+		return err
+	}
 	s.whereabouts(w)
 	return nil
 }

@@ -30,6 +30,7 @@ load.`,
 			}
 			report, err := gate.Check(file)
 			for _, w := range report.Warnings {
+				w.Message = "warning: " + w.Message
 				fmt.Fprintf(cmd.ErrOrStderr(), "%s\n", w)
 			}
 			if err != nil {
@@ -39,10 +40,10 @@ load.`,
 				fmt.Fprintln(cmd.ErrOrStderr(), report.Failed.Error())
 				return exitError{exitFinding, fmt.Errorf("%d policy tests failed", len(report.Failed))}
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s: ok (%s)\n", file, report)
 			if strict && len(report.Warnings) > 0 {
 				return exitError{exitFinding, fmt.Errorf("%d warnings, and --strict was given", len(report.Warnings))}
 			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s: ok (%s)\n", file, report)
 			return nil
 		},
 	}

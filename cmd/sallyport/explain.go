@@ -39,10 +39,15 @@ Exit status: 0 for an allow, 1 for a deny, 2 if something does not load.`,
   sallyport explain -c sallyport.yaml --token-file token -o json GET https://api.example.com/v1/orders
   sallyport explain -c sallyport.yaml --decision 63284b6a2bb31fea829b4cf29e792f9e --audit audit.jsonl`,
 		Args: func(cmd *cobra.Command, args []string) error {
-			if decision != "" {
-				return cobra.NoArgs(cmd, args)
+			switch err := needConfig(cmd, file); {
+			case err != nil:
+				return err
+			case decision != "" && len(args) > 0:
+				return fmt.Errorf("--decision explains a recorded request: %q is one too many", args[0])
+			case decision == "" && len(args) != 2:
+				return fmt.Errorf("explain takes METHOD URL, or --decision ID --audit FILE; it got %d words", len(args))
 			}
-			return cobra.ExactArgs(2)(cmd, args)
+			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := needConfig(cmd, file); err != nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -21,8 +22,22 @@ type page struct {
 
 func (p *page) line(head, format string, args ...any) {
 	if p.err == nil {
-		_, p.err = fmt.Fprintf(p.w, "%-10s%s\n", head, fmt.Sprintf(format, args...))
+		_, p.err = fmt.Fprintf(p.w, "%-10s%s\n", head, printable(fmt.Sprintf(format, args...)))
 	}
+}
+
+// printable keeps what a client chose from ending a line or talking to the
+// terminal.
+func printable(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		if strconv.IsPrint(r) {
+			b.WriteRune(r)
+		} else {
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		}
+	}
+	return b.String()
 }
 
 func writeExplanation(w io.Writer, x *gate.Explanation) error {

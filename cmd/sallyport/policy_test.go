@@ -80,11 +80,11 @@ func TestPolicyCommands(t *testing.T) {
 		{good, "explain -c sallyport.yaml --claims gone.json GET https://a/orders", 2, "", "--claims: open gone.json: no such file or directory"},
 		{good, "explain -c sallyport.yaml --claims bob.json --token-file bob.json GET https://a/orders", 2, "", "none of the others can be"},
 		{good, "explain -c sallyport.yaml GET /orders", 2, "", `"/orders" is not an absolute URL`},
-		{good, "explain -c sallyport.yaml GET", 2, "", "accepts 2 arg(s), received 1"},
-		{good, "explain -c sallyport.yaml --decision 63284b6a2bb31fea829b4cf29e792f9e --audit audit.jsonl", 1, "decision  deny: not_permitted (no_rule_matched)\nask again sallyport explain -c sallyport.yaml --claims CLAIMS.json DELETE https://a/orders/7\n", ""},
+		{good, "explain -c sallyport.yaml GET", 2, "", "explain takes METHOD URL"},
+		{good, "explain -c sallyport.yaml --decision 63284b6a2bb31fea829b4cf29e792f9e --audit audit.jsonl", 1, "decision  deny: not_permitted (no_rule_matched)\nask again sallyport explain -c sallyport.yaml --claims CLAIMS.json -- DELETE https://a/orders/7\n", ""},
 		{good, "explain -c sallyport.yaml --decision 00000000000000000000000000000000 --audit audit.jsonl", 2, "", "no record of this decision"},
 		{good, "explain -c sallyport.yaml --decision 63284b6a2bb31fea829b4cf29e792f9e", 2, "", "missing [audit]"},
-		{good, "explain -c sallyport.yaml --decision 63284b6a2bb31fea829b4cf29e792f9e --audit audit.jsonl GET https://a/", 2, "", "unknown command"},
+		{good, "explain -c sallyport.yaml --decision 63284b6a2bb31fea829b4cf29e792f9e --audit audit.jsonl GET https://a/", 2, "", "is one too many"},
 		{broken, "explain -c sallyport.yaml GET https://a/orders", 2, "", "orders.test.yaml:4: tests[1].subject: "},
 	} {
 		t.Chdir(c.dir)
