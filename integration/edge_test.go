@@ -68,7 +68,14 @@ func TestOwnedHeadersThroughEnvoy(t *testing.T) {
 func TestBootstrapAsItStands(t *testing.T) {
 	t.Parallel()
 	out, err := exec.CommandContext(t.Context(), envoyBinary(t), "--mode", "validate", "--log-level", "warning", "-c", top+"/envoy/envoy.yaml").CombinedOutput()
-	if text := strings.TrimSpace(string(out)); err != nil || !strings.HasSuffix(text, "OK") || strings.Contains(text, "\n") {
+	text := strings.TrimSpace(string(out))
+	if envoyMinor(t) < 37 { // knows no custom tag that is a format; see harness.StartEnvoy
+		if err == nil || !strings.Contains(text, "custom_tags") {
+			t.Errorf("%v: %s, want custom_tags to be unknown", err, out)
+		}
+		return
+	}
+	if err != nil || !strings.HasSuffix(text, "OK") || strings.Contains(text, "\n") {
 		t.Errorf("%v: %s", err, out)
 	}
 }

@@ -39,6 +39,10 @@ type Envoy struct {
 // StartEnvoy runs Envoy with this bootstrap and waits until it takes requests.
 // Its bootstrap and its log are in folder.
 func StartEnvoy(ctx context.Context, binary string, bootstrap []byte, folder string) (*Envoy, error) {
+	bootstrap, err := fit(ctx, binary, bootstrap)
+	if err != nil {
+		return nil, err
+	}
 	config := filepath.Join(folder, "envoy.yaml")
 	if err := os.WriteFile(config, bootstrap, 0o600); err != nil {
 		return nil, err

@@ -5,7 +5,7 @@ set -euo pipefail
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 status=0
-go test -race -timeout 5m -json "$@" >"$log" || status=$?
+go test -race -timeout 10m -json "$@" >"$log" || status=$?
 python3 - "$log" <<'PY' || status=1
 import collections, json, sys
 

