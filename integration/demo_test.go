@@ -104,6 +104,9 @@ func TestDemo(t *testing.T) {
 	if !strings.Contains(text, "OTEL_EXPORTER_OTLP_ENDPOINT") {
 		t.Error("the demo does not say where traces go")
 	}
+	if !strings.Contains(text, "decision  deny: not_permitted (no_rule_matched)") || !strings.Contains(text, "nearest   accounts.csv:1: p, role:director, GET") {
+		t.Errorf("the demo does not explain a refusal:\n%s", text)
+	}
 	copyAndPaste(t, said)
 
 	if err := p.Stop(20 * time.Second); err != nil {
