@@ -106,7 +106,7 @@ mutate: ## Delete one check of the token packages at a time; a test must notice
 
 .PHONY: bench
 bench: ## Run the benchmarks; they report ratios of one run
-	go test -run '^$$' -bench . -benchmem ./authz/... ./policy/...
+	go test -run '^$$' -bench . -benchmem ./authz/... ./policy/... ./integration
 
 .PHONY: demo
 demo: build $(envoy) ## One minute to a decision: issuer, upstream, Sallyport and Envoy on 127.0.0.1

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/sallyport-authz/sallyport/authz"
 )
 
 // However many routes there are, each has its counter, and none is folded
@@ -28,6 +30,26 @@ func TestEveryRouteHasItsCounter(t *testing.T) {
 	}
 	if strings.Contains(text, "overflow") {
 		t.Error("counters without their labels")
+	}
+}
+
+// A refusal that never happened stands at zero, so that the first is an
+// increase.
+func TestRefusalsStandAtZero(t *testing.T) {
+	clear(t)
+	tel, err := Start(t.Context(), "test", quietLog)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = tel.Shutdown(context.Background()) })
+	tel.Expect(nil, nil, []string{"orders"})
+	text := scrape(t, tel, "text/plain")
+	for _, route := range []string{"orders", ""} {
+		for _, reason := range authz.Reasons() {
+			if want := fmt.Sprintf("authz_decisions_total{decision=\"deny\",reason=%q,route=%q} 0\n", reason, route); !strings.Contains(text, want) {
+				t.Errorf("%s is not in the scrape", want)
+			}
+		}
 	}
 }
 
