@@ -113,6 +113,7 @@ func (l *loader) lintIdle(s *Snapshot, rd *reader, key string, u *roleUse) {
 	// first and from list, by role, who has it.
 	first, from := make([]uint32, len(useful)+1), make([]uint32, t.len())
 	for i := range t.len() {
+		yield(i)
 		first[t.cell(i, 1)+1]++
 	}
 	for i := range useful {
@@ -120,6 +121,7 @@ func (l *loader) lintIdle(s *Snapshot, rd *reader, key string, u *roleUse) {
 	}
 	at := append([]uint32(nil), first...)
 	for i := range t.len() {
+		yield(i)
 		role := t.cell(i, 1)
 		from[at[role]] = t.cell(i, 0)
 		at[role]++
@@ -132,6 +134,7 @@ func (l *loader) lintIdle(s *Snapshot, rd *reader, key string, u *roleUse) {
 		}
 	}
 	for i := range t.len() {
+		yield(i)
 		if role := t.cell(i, 1); !useful[role] {
 			useful[role] = true // said once
 			l.ruleWarnf("idle", int(t.lines[i]), "the link is kept, and grants nothing", "delete the link, or write a rule for the role", "no rule is for %q, or for a role that it has", firstWords(s.syms.text(role)))
@@ -152,6 +155,7 @@ func (l *loader) lintNames(s *Snapshot, t *table, u *roleUse) {
 		return true
 	}
 	for i := range t.len() {
+		yield(i)
 		if id := t.cell(i, 1); bare(id) {
 			name := firstWords(s.syms.text(id))
 			l.ruleWarnf("barerole", int(t.lines[i]), "a subject of that name has the role", "write role:"+name, "role %q is a bare name: the token's role of that name is role:%s", name, name)

@@ -82,10 +82,12 @@ func (b *builder) split(at uint32, rules []uint32, level, depth int) {
 	pairs = grouped(pairs)
 	group := make([]uint32, len(pairs))
 	for i, p := range pairs {
+		yield(i)
 		group[i] = uint32(p) //nolint:gosec // the lower half
 	}
 	starts := make([]int, 0, 16) // of the groups
 	for i, p := range pairs {
+		yield(i)
 		if i == 0 || p>>32 != pairs[i-1]>>32 {
 			starts = append(starts, i)
 		}
@@ -118,7 +120,8 @@ func grouped(pairs []uint64) []uint64 {
 	}
 	const buckets = 1 << 8 // by the low bits of the label
 	var ends [buckets + 1]int
-	for _, p := range pairs {
+	for i, p := range pairs {
+		yield(i)
 		ends[p>>32%buckets+1]++
 	}
 	for i := range buckets {
@@ -126,7 +129,8 @@ func grouped(pairs []uint64) []uint64 {
 	}
 	out := make([]uint64, len(pairs))
 	next := ends
-	for _, p := range pairs {
+	for i, p := range pairs {
+		yield(i)
 		out[next[p>>32%buckets]] = p
 		next[p>>32%buckets]++
 	}
@@ -135,6 +139,16 @@ func grouped(pairs []uint64) []uint64 {
 		slices.Sort(out[ends[i]:ends[i+1]])
 	}
 	return out
+}
+
+// yield lets others go on, every few thousand of cheap steps: an index is
+// built beside requests, and a loop without end would hold a processor for the
+// ten milliseconds after which the scheduler steps in.
+func yield(step int) {
+	const turn = 1 << 13
+	if step%turn == turn-1 {
+		runtime.Gosched()
+	}
 }
 
 func edge(parent, label uint32) uint64 { return (uint64(parent)<<32 | uint64(label)) + 1 }
@@ -162,6 +176,7 @@ func (b *builder) resize(n int) {
 	keys, child := b.keys, b.child
 	b.keys, b.child = make([]uint64, n), make([]uint32, n)
 	for i, k := range keys {
+		yield(i)
 		if k != 0 {
 			j := b.slot(k)
 			b.keys[j], b.child[j] = k, child[i]
