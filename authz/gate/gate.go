@@ -6,8 +6,11 @@
 // last good generation goes on deciding. Keys of issuers and snapshots of
 // policies that did not change are carried over.
 //
-// This is the only place where parts meet: route.go gives a route its duties,
-// tokens.go its issuers, policies.go its policy, serve.go its listeners.
+// This is the only place where parts meet: routes.go gives a route its duties,
+// tokens.go its issuers, policies.go its policy, audit.go its records, serve.go
+// its listeners. What is asked without Envoy goes through the same pipeline:
+// tests.go runs policy tests, explain.go explains a decision, recall.go one
+// that was recorded, rehearse.go says who asks.
 package gate
 
 import (
