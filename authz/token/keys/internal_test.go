@@ -151,3 +151,17 @@ func TestEndOfRunLetsGo(t *testing.T) {
 		t.Error("something to wait for, and nobody runs")
 	}
 }
+
+// A file is looked at far more often than a network is asked.
+func TestPauseBetweenLooksAtAFile(t *testing.T) {
+	file := Set{cfg: Config{Refresh: 5 * time.Minute, JWKSFile: "keys.json"}}
+	network := Set{cfg: Config{Refresh: 5 * time.Minute}}
+	for range 20 {
+		if got := file.pause(0); got > filePoll+filePoll/10+1 {
+			t.Errorf("a file is looked at again after %v", got)
+		}
+		if got := network.pause(0); got < 4*time.Minute {
+			t.Errorf("the network is asked again after %v", got)
+		}
+	}
+}
