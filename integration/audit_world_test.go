@@ -18,8 +18,6 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/sallyport-authz/sallyport/authz/authztest"
-	"github.com/sallyport-authz/sallyport/envoy"
-	"github.com/sallyport-authz/sallyport/integration/harness"
 	sallyportv1 "github.com/sallyport-authz/sallyport/proto/sallyport/v1"
 )
 
@@ -51,15 +49,6 @@ func newTrial(t *testing.T, tr trial) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = w.issuer.Close() })
-	w.write("model.conf", rbacModel)
-	w.write("policy.csv", rbacRules)
-	w.write("sallyport.yaml", strings.ReplaceAll(tr.config, "ISSUER", w.issuer.URL()))
-	for name, text := range tr.files {
-		w.write(name, text)
-	}
-	if tr.ready != nil {
-		tr.ready(w)
-	}
 	if tr.run == "" {
 		tr.run = `exec "$@"`
 	}
@@ -67,53 +56,9 @@ func newTrial(t *testing.T, tr trial) *world {
 	if err := os.Chmod(w.path("run"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	var err error
-	if w.Sallyport, err = harness.StartSallyport(ctx, w.path("run"), w.path("sallyport.yaml"), w.dir, append([]string{"PATH=" + os.Getenv("PATH")}, tr.env...)); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		w.Kill()
-		for _, line := range w.Log.Lines() {
-			if strings.Contains(line, "DATA RACE") || strings.Contains(line, "panic:") {
-				t.Errorf("sallyport said:\n%s", w.Log.Tail(100))
-				break
-			}
-		}
+	return w.start(setup{
+		whole: tr.config, files: tr.files, env: tr.env, otel: tr.otel, answer: tr.answer, ready: tr.ready, binary: w.path("run"),
 	})
-	if err := w.AwaitReady(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if tr.answer == nil {
-		tr.answer = http.HandlerFunc(harness.ServeEcho)
-	}
-	if tr.otel == "" {
-		tr.otel = "127.0.0.1:9" // discard: nobody listens
-	}
-	up, err := harness.Serve(tr.answer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = up.Close() })
-	bootstrap, err := envoy.Bootstrap(envoy.Addresses{
-		Listener: "127.0.0.1:0", Admin: "127.0.0.1:0",
-		Clusters: map[string][]string{"authz": {w.GRPC}, "upstream": {up.Addr}, "otel": {tr.otel}},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if w.envoy, err = harness.StartEnvoy(ctx, envoyBinary(t), bootstrap, w.dir); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("sallyport said:\n%s\nenvoy said:\n%s", w.Log.Tail(10), w.envoy.Log.Tail(10))
-		}
-		w.envoy.Kill()
-	})
-	return w
 }
 
 // direct returns a connection to sallyport that goes by Envoy.

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -100,6 +101,11 @@ type setup struct {
 	replicas []string          // more addresses of sallyports that Envoy may ask
 	noEnvoy  bool
 	noWait   bool // do not wait until it is ready
+
+	whole  string       // sallyport.yaml, in place of what the others make; ISSUER is the issuer's URL
+	binary string       // what runs sallyport; default: itself
+	answer http.Handler // the upstream; default: the echo
+	ready  func(*world) // before sallyport starts
 }
 
 // A world is one issuer, sallyport, upstream and Envoy.
@@ -136,6 +142,9 @@ func newWorld(t *testing.T, s setup) *world {
 }
 
 func (w *world) config(s setup) string {
+	if s.whole != "" {
+		return strings.ReplaceAll(s.whole, "ISSUER", w.issuer.URL())
+	}
 	if s.routes == "" {
 		s.routes = defaultRoutes
 	}
@@ -159,11 +168,14 @@ func (w *world) start(s setup) *world {
 	for name, text := range s.files {
 		w.write(name, text)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	if s.ready != nil {
+		s.ready(w)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var err error
 	env := append([]string{"PATH=" + os.Getenv("PATH")}, s.env...)
-	if w.Sallyport, err = harness.StartSallyport(ctx, sallyportBinary, w.path("sallyport.yaml"), w.dir, env); err != nil {
+	if w.Sallyport, err = harness.StartSallyport(ctx, cmp.Or(s.binary, sallyportBinary), w.path("sallyport.yaml"), w.dir, env); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -183,7 +195,10 @@ func (w *world) start(s setup) *world {
 	if s.noEnvoy {
 		return w
 	}
-	up, err := harness.Serve(http.HandlerFunc(harness.ServeEcho))
+	if s.answer == nil {
+		s.answer = http.HandlerFunc(harness.ServeEcho)
+	}
+	up, err := harness.Serve(s.answer)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,6 @@ package gate
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -25,9 +24,9 @@ type generation struct {
 	audit    *auditLog
 
 	router    authz.Router
-	hidden    []string // headers that carry credentials
-	rehearsal *rehearsal
-	tests     []testCase // that its policies name
+	hidden    []string        // headers that carry credentials
+	rehearsal *authz.Pipeline // takes callers at their word, see rehearse.go
+	tests     []testCase      // that its policies name
 }
 
 // A build turns one configuration into a generation. It goes on after a
@@ -43,10 +42,9 @@ type build struct {
 	keys     []issuerKeys
 	tokens   *tokens // nil: no issuers
 
-	audit  *auditLog
-	seen   fingerprint     // of the files, from before all but the configuration was read
-	gen    *generation     // what came of it; nil where there are problems
-	failed config.Problems // tests of its policies
+	audit *auditLog
+	seen  fingerprint // of the files, from before all but the configuration was read
+	gen   *generation // what came of it; nil where there are problems
 }
 
 // problem reports a mistake, unless there is one about this key already.
@@ -74,8 +72,8 @@ type parts struct {
 	server   *config.Server // as it was at the start; nil: this is the start
 }
 
-// load reads the configuration, builds its generation and runs its tests,
-// without network. The generation is nil where there are problems.
+// load reads the configuration and builds its generation, without network. The
+// generation is nil where there are problems.
 func load(path string, p parts) *build {
 	before := digest([]string{path})
 	cfg, problems := config.Load(path)
@@ -99,9 +97,6 @@ func load(path string, p parts) *build {
 	b.warnings.Sort()
 	if len(b.problems) > 0 {
 		b.gen = nil
-	}
-	if b.gen != nil {
-		b.failed = b.gen.failures(context.Background())
 	}
 	return b
 }

@@ -111,7 +111,7 @@ func Explain(ctx context.Context, path string, q Question) (*Explanation, error)
 		if err != nil {
 			return nil, err
 		}
-		ctx, pipeline = as(ctx, who), gen.rehearsal.pipeline
+		ctx, pipeline = as(ctx, who), gen.rehearsal
 	case q.Token != "":
 		r.Headers = append(r.Headers, credential(b.cfg.Credentials[0], q.Token))
 	}

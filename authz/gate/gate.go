@@ -163,7 +163,11 @@ func (g *Gate) reload() *build {
 	for _, w := range b.warnings {
 		g.log.Warn("policy warning", "problem", w.String())
 	}
-	if bad := append(b.problems, b.failed...); len(bad) > 0 {
+	bad := b.problems
+	if b.gen != nil {
+		bad = b.gen.failures(context.Background())
+	}
+	if len(bad) > 0 {
 		for _, p := range bad {
 			g.log.Error("reload refused, the last good generation stays", "problem", p.String())
 		}
@@ -228,10 +232,11 @@ func (r Report) String() string { return r.summary }
 func Check(path string) (Report, error) {
 	g := &Gate{path: path, log: slog.New(slog.DiscardHandler), parts: parts{ring: newOfflineKeyring()}}
 	server, b, problems := g.open()
-	report := Report{Warnings: b.warnings, Failed: b.failed}
+	report := Report{Warnings: b.warnings}
 	if server == nil {
 		return report, problems
 	}
+	report.Failed = b.gen.failures(context.Background())
 	report.summary = b.gen.String()
 	return report, server.Shutdown(context.Background()) // nobody was served
 }

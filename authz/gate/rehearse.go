@@ -11,14 +11,6 @@ import (
 	"github.com/sallyport-authz/sallyport/authz/token"
 )
 
-// A rehearsal decides as its generation does, but takes callers at their word:
-// policy tests and explanations of claims have no token. It shares programs
-// and snapshots with its generation, and records nothing.
-type rehearsal struct {
-	pipeline *authz.Pipeline
-	router   authz.Router
-}
-
 type askerKey struct{}
 
 // as returns a context in which a rehearsal takes who for the caller.
@@ -31,8 +23,10 @@ func asker(ctx context.Context) *token.Assumed {
 	return who
 }
 
-// rehearse builds the rehearsal of what routes compiled.
-func (b *build) rehearse(specs []route.Spec, owned []string) (*rehearsal, error) {
+// rehearse returns a pipeline that decides as the generation's does, but takes
+// callers at their word: policy tests and explanations of claims have no token.
+// It shares programs and snapshots with the generation, and records nothing.
+func (b *build) rehearse(specs []route.Spec, owned []string) (*authz.Pipeline, error) {
 	copies := make([]route.Spec, len(specs))
 	for i := range specs {
 		rc, r := &b.cfg.Routes[i], *specs[i].Route
@@ -43,9 +37,7 @@ func (b *build) rehearse(specs []route.Spec, owned []string) (*rehearsal, error)
 		copies[i] = specs[i]
 		copies[i].Route = &r
 	}
-	router := b.router(copies, owned)
-	pipeline, err := authz.New(router, discard{}, authz.WithOwned(owned), authz.WithDeliverable(extauthz.Deliverable))
-	return &rehearsal{pipeline, router}, err
+	return authz.New(b.router(copies, owned), discard{}, authz.WithOwned(owned), authz.WithDeliverable(extauthz.Deliverable))
 }
 
 // stepUpThen is step-up at the time of the request, which a test may choose.

@@ -78,7 +78,10 @@ func Serve(ctx context.Context, path string, out io.Writer, log *slog.Logger, v 
 	for _, w := range b.warnings {
 		log.Warn("policy warning", "problem", w.String())
 	}
-	if problems = append(problems, b.failed...); len(problems) > 0 {
+	if server != nil {
+		problems = b.gen.failures(ctx)
+	}
+	if len(problems) > 0 {
 		b.abandon(nil)
 		return problems
 	}

@@ -58,13 +58,21 @@ func Test(ctx context.Context, path string, files []string) (*TestReport, error)
 		b.problems.Sort()
 		return nil, b.problems
 	}
-	return b.gen.test(ctx, cases, len(files) == 0), nil
+	report, reached := b.gen.test(ctx, cases)
+	for i := range b.cfg.Policies {
+		name := b.cfg.Policies[i].Name
+		if rules, tested := reached[name]; tested || len(files) == 0 {
+			b.gen.policies[name].unreached(name, rules, report)
+		}
+	}
+	return report, nil
 }
 
 // failures returns what is wrong with a generation by its own tests.
 func (g *generation) failures(ctx context.Context) config.Problems {
 	var failed config.Problems
-	for _, r := range g.test(ctx, g.tests, false).Tests {
+	report, _ := g.test(ctx, g.tests)
+	for _, r := range report.Tests {
 		if !r.Passed {
 			failed = append(failed, config.Problem{File: r.File, Line: r.Line, Message: "test failed: " + r.Name + ": " + r.Message})
 		}
@@ -72,11 +80,11 @@ func (g *generation) failures(ctx context.Context) config.Problems {
 	return failed
 }
 
-// test runs tests. The rules that none reached are listed for all policies, or
-// for those that were tested.
-func (g *generation) test(ctx context.Context, cases []testCase, all bool) *TestReport {
-	report := &TestReport{Tests: []TestResult{}, Unreached: []Unreached{}}
-	reached := map[string]map[authz.Rule]bool{}
+// test runs tests. It returns the rules that decided any, for each policy that
+// was tested.
+func (g *generation) test(ctx context.Context, cases []testCase) (report *TestReport, reached map[string]map[authz.Rule]bool) {
+	report = &TestReport{Tests: []TestResult{}, Unreached: []Unreached{}}
+	reached = map[string]map[authz.Rule]bool{}
 	for _, c := range cases {
 		d, message := g.try(ctx, &c)
 		policy := c.policy
@@ -98,15 +106,10 @@ func (g *generation) test(ctx context.Context, cases []testCase, all bool) *Test
 			report.Failed++
 		}
 	}
-	for i := range g.cfg.Policies {
-		name := g.cfg.Policies[i].Name
-		if rules, tested := reached[name]; tested || all {
-			g.policies[name].unreached(name, rules, report)
-		}
-	}
-	return report
+	return report, reached
 }
 
+// unreached lists the rules that no test reached.
 func (p *policyOf) unreached(name string, reached map[authz.Rule]bool, report *TestReport) {
 	for rule, text := range p.rules() {
 		switch {
@@ -122,7 +125,7 @@ func (p *policyOf) unreached(name string, reached map[authz.Rule]bool, report *T
 // try runs one test and says why it failed, or nothing.
 func (g *generation) try(ctx context.Context, c *testCase) (authz.Decision, string) {
 	r := *c.request
-	d := g.rehearsal.pipeline.Decide(as(ctx, c.who), &r)
+	d := g.rehearsal.Decide(as(ctx, c.who), &r)
 	got := describe(&d)
 	switch {
 	case c.policy != "" && d.Policy() != "" && d.Policy() != c.policy:
